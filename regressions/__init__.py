@@ -1,0 +1,1 @@
+"""Pinned cases and finite-difference checks. Nothing imports from here."""

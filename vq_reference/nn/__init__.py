@@ -1,0 +1,1 @@
+"""The reference as torch modules that a user can train with."""
