@@ -39,7 +39,7 @@ def effective_codebook(frozen_codebook: Array, transform: tuple[Layer, ...]) -> 
     >>> effective_codebook(np.array([[1.0, 3.0]]), (flip,))
     array([[ 6., -1.]])
     """
-    return _activations(frozen_codebook, transform)[-1]
+    return activations(frozen_codebook, transform)[-1]
 
 
 def vjp(frozen_codebook: Array, transform: tuple[Layer, ...], g: Array) -> tuple[LayerGradient, ...]:
@@ -48,7 +48,7 @@ def vjp(frozen_codebook: Array, transform: tuple[Layer, ...], g: Array) -> tuple
     Chain rule from the last layer back: ∂W = g'h with h the layer's input, ∂b = Σ_k g, and g ← (gW)·[h > 0] across a
     ReLU, whose derivative at 0 is taken as 0, as torch does.
     """
-    inputs = _activations(frozen_codebook, transform)
+    inputs = activations(frozen_codebook, transform)
     g = arguments.codes("g", g, inputs[-1].shape[1])
     gradients = []
     for layer, entering in zip(reversed(transform), reversed(inputs[:-1]), strict=True):
@@ -57,8 +57,14 @@ def vjp(frozen_codebook: Array, transform: tuple[Layer, ...], g: Array) -> tuple
     return tuple(reversed(gradients))
 
 
-def _activations(frozen_codebook: Array, transform: tuple[Layer, ...]) -> list[Array]:
-    """Return what enters each layer, after the ReLU before it, and last what leaves the last."""
+def activations(frozen_codebook: Array, transform: tuple[Layer, ...]) -> list[Array]:
+    """Return what enters each layer, after the ReLU before it, and last what leaves the last: (K, F) … (K, D).
+
+    >>> halve = Layer(np.array([[0.5]]), np.array([-1.0]))
+    >>> activations(np.array([[1.0], [4.0]]), (halve, halve))[1]
+    array([[0.],
+           [1.]])
+    """
     if not transform:
         raise ValueError("transform has no layers: expected at least one")
     activations = [arguments.codes("frozen_codebook", frozen_codebook)]

@@ -1,0 +1,134 @@
+"""A law: one checked statement, with an id that never changes, a sentence, a source, a level, and what it draws.
+
+The decorator makes a pytest function of it whose only argument is the implementation; the same object can be run
+without pytest. Hypothesis's settings are chosen when the law is run, not when its module is imported, so that the
+command line, pytest and one's own test suite run it alike.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, given, settings
+
+from vq_reference.testing import strategies
+from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.measure import listening
+
+Level = Literal["must", "should"]
+PROFILES = {"quick": 20, "default": 100, "thorough": 1000}
+
+
+@dataclass(frozen=True)
+class Law:
+    """One statement, and how it is checked.
+
+    id: stable, `family.name`. level: `must` is the mathematics on the regular range, breaking it fails a run; `should`
+    is robustness that good code can reach. source: paper and equation. needs: capabilities without which the law does
+    not apply. check: takes the implementation and what `draws` gives.
+    """
+
+    id: str
+    level: Level
+    source: str
+    needs: frozenset[str]
+    check: Callable[..., None]
+    draws: dict[str, hypothesis.strategies.SearchStrategy[Any]]
+
+    @property
+    def sentence(self) -> str:
+        """The statement, in one sentence that an outsider can act on."""
+        return (inspect.getdoc(self.check) or "").split("\n")[0]
+
+    def run(
+        self, implementation: Implementation, profile: str = "default", seed: int | None = None
+    ) -> dict[str, float]:
+        """Check the law; return the largest margin, measured ÷ bound, of each quantity that it measured.
+
+        profile: one of PROFILES. seed: None for the same examples each time, a number to explore others. Raises
+        LawBroken or AssertionError with the smallest counterexample; whatever the implementation raises passes through.
+        """
+        margins: dict[str, float] = {}
+
+        def example(**drawn: Any) -> None:
+            nearest_miss: dict[str, float] = {}
+
+            def listen(what: str, margin: float) -> None:
+                nearest_miss[what] = max(margin, nearest_miss.get(what, 0.0))
+
+            with listening(listen):
+                try:
+                    self.check(implementation, **drawn)
+                except Exception as error:
+                    error.drawn = drawn  # type: ignore[attr-defined]  # for the report: hypothesis ends on the smallest
+                    raise
+            for what, margin in nearest_miss.items():
+                margins[what] = max(margin, margins.get(what, 0.0))
+                hypothesis.target(margin, label=what)
+
+        # what hypothesis derives its fixed examples from
+        example.__qualname__ = example.__name__ = self.check.__name__
+        test: Callable[[], None] = example
+        if self.draws:
+            test = _configured(given(**self.draws)(example), PROFILES[profile], seed)
+        token = strategies.precision.set(implementation.precision)
+        try:
+            test()
+        finally:
+            strategies.precision.reset(token)
+        return margins
+
+
+LAWS: dict[str, Law] = {}
+
+
+def _configured(test: Callable[[], None], examples: int, seed: int | None) -> Callable[[], None]:
+    """Apply hypothesis's settings: no clock, no memory of earlier runs, the same examples each time unless seeded."""
+    configure = settings(
+        max_examples=examples,
+        derandomize=seed is None,
+        database=None,
+        deadline=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        phases=[Phase.explicit, Phase.generate, Phase.target, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    configured = configure(test)
+    return configured if seed is None else hypothesis.seed(seed)(configured)
+
+
+def law(
+    law_id: str,
+    *,
+    level: Level,
+    source: str,
+    needs: Iterable[str] = (),
+    **draws: hypothesis.strategies.SearchStrategy[Any],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register the decorated function as a law and return it as a pytest function of `implementation` alone.
+
+    Raises ValueError for an id that is taken, or a function without a sentence.
+    """
+
+    def register(check: Callable[..., None]) -> Callable[..., None]:
+        made = Law(law_id, level, source, frozenset(needs), check, draws)
+        if not made.sentence:
+            raise ValueError(f"law {law_id} has no sentence: give {check.__name__} a docstring")
+        taken = LAWS.setdefault(law_id, made)
+        if taken.check.__qualname__ != check.__qualname__:
+            raise ValueError(f"law id {law_id} is taken by {taken.check.__name__}: ids are never reused")
+
+        def test(implementation: Implementation) -> None:
+            made.run(implementation)
+
+        test.__name__, test.__qualname__, test.__doc__ = check.__name__, check.__qualname__, check.__doc__
+        test.__module__ = check.__module__
+        test.law = made  # type: ignore[attr-defined]
+        return test
+
+    return register

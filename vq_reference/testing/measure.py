@@ -1,0 +1,75 @@
+"""How a law says that it is broken, and how near it came: the margin, measured ÷ bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+from vq_reference.arguments import Array
+
+Listener = Callable[[str, float], None]
+_listener: ContextVar[Listener | None] = ContextVar("margin listener", default=None)
+
+
+class LawBroken(AssertionError):
+    """The implementation does not do what the law states. Carries what a report needs.
+
+    what: the quantity. expected, actual, bound: arrays of one shape. worst: index of the entry farthest
+    beyond its bound.
+    """
+
+    def __init__(self, what: str, actual: Array, expected: Array, bound: Array) -> None:
+        self.what, self.actual, self.expected, self.bound = what, actual, expected, bound
+        self.margins = _margins(actual, expected, bound)
+        worst = np.unravel_index(int(np.argmax(np.nan_to_num(self.margins, nan=np.inf))), self.margins.shape)
+        self.worst = tuple(int(i) for i in worst)
+        where = f"[{', '.join(map(str, self.worst))}]" if self.worst else ""
+        super().__init__(
+            f"{what}{where} is {actual[worst]:.9g}, expected {expected[worst]:.9g} within {bound[worst]:.3g}"
+            f" ({self.margins[worst]:.3g} times the bound)"
+        )
+
+
+def assert_within(what: str, actual: Array | float, expected: Array | float, bound: Array | float) -> None:
+    """Raise LawBroken unless |actual − expected| ≤ bound in every entry; report the largest margin.
+
+    A NaN in `actual` is beyond every bound. Shapes of expected and bound broadcast to that of actual; a shape that does
+    not is a broken law too.
+
+    >>> assert_within("λ", np.array([1.0]), 1.0, 0.0)
+    >>> assert_within("λ", np.array([1.0, 3.0]), 1.0, 0.5)
+    Traceback (most recent call last):
+    vq_reference.testing.measure.LawBroken: λ[1] is 3, expected 1 within 0.5 (4 times the bound)
+    """
+    measured = np.asarray(actual, np.float64)
+    wanted = np.asarray(expected, np.float64)
+    try:
+        wanted = np.broadcast_to(wanted, measured.shape)
+    except ValueError:
+        raise AssertionError(f"{what} has shape {measured.shape}, expected {wanted.shape}") from None
+    limit = np.broadcast_to(np.asarray(bound, np.float64), measured.shape)
+    margin = float(np.max(_margins(measured, wanted, limit), initial=0.0))
+    if not margin <= 1:
+        raise LawBroken(what, measured, wanted, limit)
+    listener = _listener.get()
+    if listener:
+        listener(what, margin)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Hand every margin of this context to `listener(what, margin)`."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def _margins(actual: Array, expected: Array, bound: Array) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        error = np.where(actual == expected, 0.0, np.abs(actual - expected))  # equal infinities are equal
+        return np.asarray(np.where(error == 0, 0.0, error / bound))

@@ -1,0 +1,59 @@
+"""The dtype that an implementation computes in, as the bounds need it: unit roundoff, range, and rounding into it.
+
+Laws see NumPy float64 on both sides of the border. What crosses it is rounded to the implementation's dtype first, so
+that the oracle and the implementation are asked the same question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vq_reference.arguments import Array
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A binary floating-point format.
+
+    name: as in torch and NumPy, such as "float32".
+    unit_roundoff: u, half the distance from 1 to the next number.
+    largest, smallest_normal: the range in which relative errors are at most u.
+    round: float64 array in, nearest representable values out, as float64.
+    """
+
+    name: str
+    unit_roundoff: float
+    largest: float
+    smallest_normal: float
+    round: Callable[[Array], Array]
+
+
+def _round_through(dtype: type) -> Callable[[Array], Array]:
+    def rounded(values: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, np.float64).astype(dtype).astype(np.float64)
+
+    return rounded
+
+
+def _round_to_bfloat16(values: Array) -> Array:
+    """Keep the upper 16 bits of float32, ties to even; NumPy has no such dtype."""
+    bits = np.asarray(values, np.float64).astype(np.float32).view(np.uint32)
+    nearest_even = (bits >> 16) & 1
+    return ((bits + 0x7FFF + nearest_even) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+
+
+def _ieee(dtype: type) -> Precision:
+    limits = np.finfo(dtype)
+    return Precision(
+        np.dtype(dtype).name, float(limits.eps) / 2, float(limits.max), float(limits.tiny), _round_through(dtype)
+    )
+
+
+BFLOAT16 = Precision(
+    "bfloat16", 2.0**-8, float(np.ldexp(2 - 2.0**-7, 127)), float(np.finfo(np.float32).tiny), _round_to_bfloat16
+)
+PRECISIONS = {p.name: p for p in (_ieee(np.float16), BFLOAT16, _ieee(np.float32), _ieee(np.float64))}

@@ -1,0 +1,240 @@
+"""What the laws draw: a SimVQ layer, and tokens put on purpose where implementations go wrong.
+
+A random token is never near a tie, on a code, or opposite to one, so each token says where it stands (`PLACES`). Every
+number is representable in the dtype of the implementation under test, and the transform makes the effective codes
+without any rounding: a signed permutation times a power of two, or small integers. So the implementation and the oracle
+have the same codes, bit for bit, and no transform is the identity.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import event
+from hypothesis import strategies as st
+
+from vq_reference.arguments import Array
+from vq_reference.codebook import Layer, effective_codebook
+from vq_reference.estimators import Estimator
+from vq_reference.simvq import SimVQ
+from vq_reference.testing.precision import PRECISIONS, Precision
+
+# set while a law runs: the dtype whose numbers are drawn
+precision: ContextVar[Precision] = ContextVar("precision", default=PRECISIONS["float32"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """What most laws are about: a layer, as the oracle's dataclass, and tokens x, (N, D)."""
+
+    reference: SimVQ
+    x: Array
+
+    @property
+    def codes(self) -> Array:
+        """The effective codes, (K, D), exactly those that the implementation has."""
+        return self.reference.codebook
+
+
+# Where a token may stand, as seen from one code. Those of REGULAR occur in training; `must` laws draw no other.
+REGULAR = ("anywhere", "at an angle", "along the code", "on the code", "tie")
+OPPOSITE = ("nearly opposite", "opposite")
+EXTREME = ("zero", "tiny", "huge", "zero code")
+PLACES = REGULAR + OPPOSITE + EXTREME
+
+# Norms that occur in training, and the largest angle, in radians, at which the usual formula still has most digits.
+REGULAR_NORMS = (2.0**-6, 2.0**6)
+REGULAR_ANGLE = 3.0
+
+
+def sizes(largest: int) -> st.SearchStrategy[int]:
+    """Draw 1 … largest; one token, one dimension, one code are what it shrinks to."""
+    return st.integers(1, largest)
+
+
+@st.composite
+def directions(draw: st.DrawFn, dim: int) -> Array:
+    """Draw a unit vector, (D,); leaves out nothing but vectors too short to have a direction."""
+    entries = draw(st.lists(st.floats(-1, 1, width=32), min_size=dim, max_size=dim))
+    v = np.array(entries)
+    length = float(np.linalg.norm(v))
+    return np.asarray(v / length if length > 2.0**-10 else np.eye(dim)[0])
+
+
+def norms(low: float = REGULAR_NORMS[0], high: float = REGULAR_NORMS[1]) -> st.SearchStrategy[float]:
+    """Draw a length, evenly over the exponents."""
+    exponents = st.floats(float(np.log2(low)), float(np.log2(high)))
+    return exponents.map(lambda e: 2.0**e)
+
+
+@st.composite
+def vectors(draw: st.DrawFn, dim: int, count: int) -> Array:
+    """Draw `count` vectors of regular norms, (count, D), representable in the dtype under test."""
+    rows = [draw(directions(dim)) * draw(norms()) for _ in range(count)]
+    rounded = precision.get().round(np.array(rows).reshape(count, dim))
+    # a subnormal entry would not survive the power of two that the transform multiplies by
+    return np.where(np.abs(rounded) < 8 * precision.get().smallest_normal, 0.0, rounded)
+
+
+@st.composite
+def _token(draw: st.DrawFn, codes: Array, places: Sequence[str]) -> Array:
+    """Draw one token, (D,), at one of the places; PLACES says what each is."""
+    dim = codes.shape[1]
+    place = draw(st.sampled_from(places))
+    event(f"token {place}")
+    code = codes[draw(st.integers(0, len(codes) - 1))]
+    length = float(np.linalg.norm(code))
+    q_hat = code / length if length else np.eye(dim)[0]
+    if place == "anywhere":
+        return np.asarray(draw(directions(dim)) * draw(norms()))
+    if place == "on the code" or (place == "tie" and len(codes) == 1):
+        return np.asarray(code)
+    if place == "tie":
+        other = codes[draw(st.integers(0, len(codes) - 1))]
+        return np.asarray((code + other) / 2)
+    if place in ("tiny", "huge"):
+        limit = precision.get()
+        towards = np.sqrt(limit.smallest_normal) if place == "tiny" else np.sqrt(limit.largest)
+        return np.asarray(draw(directions(dim)) * towards * draw(norms(2.0**-3, 2.0**-1)))
+    if place in ("zero", "zero code"):
+        return np.zeros(dim) if place == "zero" else draw(directions(dim))
+    tangent = draw(directions(dim))
+    tangent = tangent - q_hat * (tangent @ q_hat)
+    tangent = tangent / np.linalg.norm(tangent) if np.linalg.norm(tangent) > 2.0**-10 else np.zeros(dim)
+    if place == "along the code":
+        angle = 0.0
+    elif place == "at an angle":
+        angle = draw(st.floats(0, REGULAR_ANGLE) | st.sampled_from([np.pi / 2, REGULAR_ANGLE, 2.0**-12]))
+    else:
+        short = 0.0 if place == "opposite" else draw(st.floats(1, 24).map(lambda e: 2.0**-e))
+        angle = np.pi - short
+    # cos π is −1 exactly, but sin π is not 0: opposite means opposite
+    across = 0.0 if angle == np.pi else np.sin(angle)
+    return np.asarray((q_hat * np.cos(angle) + tangent * across) * draw(norms()))
+
+
+@st.composite
+def tokens(draw: st.DrawFn, codes: Array, places: Sequence[str] = REGULAR, most: int = 4) -> Array:
+    """Draw x, (N, D) with N from 1 to `most`, each token at one of `places`, rounded to the dtype under test.
+
+    A token whose rounding would leave its regular angle or norm does so by a rounding error only; where a token of
+    regular places comes out as zero (opposite codes meet in a tie at 0), it is put on the first code instead.
+    """
+    rows = [draw(_token(codes, places)) for _ in range(draw(sizes(most)))]
+    x = precision.get().round(np.array(rows))
+    if "zero" not in places:
+        x = np.where(np.linalg.norm(x, axis=1, keepdims=True) < REGULAR_NORMS[0] / 2, codes[0], x)
+    return np.asarray(x)
+
+
+@st.composite
+def signed_permutations(draw: st.DrawFn, dim: int) -> Layer:
+    """Draw a linear transform that rounds nothing: a signed permutation times a power of two."""
+    order = draw(st.permutations(range(dim)))
+    signs = draw(st.lists(st.sampled_from([-1.0, 1.0]), min_size=dim, max_size=dim))
+    weight = np.zeros((dim, dim))
+    weight[np.arange(dim), order] = signs
+    return Layer(weight * 2.0 ** draw(st.sampled_from([1, -1, 2])))
+
+
+def _through(codes: Array, layer: Layer) -> Array:
+    """Return the frozen codes C with C W' = codes, exactly: W W' is a power of four times the identity."""
+    return np.asarray(codes @ layer.weight / float(np.max(np.abs(layer.weight))) ** 2)
+
+
+@st.composite
+def codebooks(draw: st.DrawFn, dim: int, most: int, places: Sequence[str] = REGULAR) -> Array:
+    """Draw effective codes, (K, D) with K from 1 to `most`; one may be drawn twice, and be zero where places allow."""
+    codes = draw(vectors(dim, draw(sizes(most))))
+    if len(codes) > 1 and draw(st.booleans()):
+        event("duplicated code")
+        codes[-1] = codes[0]
+    if "zero code" in places and draw(st.booleans()):
+        event("zero code in the codebook")
+        codes[0] = 0.0
+    return np.asarray(codes)
+
+
+TRAINED: tuple[Estimator, ...] = ("straight_through", "rotation")
+betas = st.sampled_from([0.25, 0.5, 2.0, 0.0])
+weights = st.sampled_from([1.0, 2.0, 0.75, 10.0])
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    estimator: Estimator | None = None,
+    places: Sequence[str] = REGULAR,
+    most_codes: int = 4,
+    dims: tuple[int, int] = (2, 6),
+) -> Case:
+    """Draw a layer with an exact linear transform, and tokens. Estimators: the given one, or either of the two.
+
+    Leaves out one dimension, where there is nothing to turn and which nobody trains, unless `dims` says otherwise.
+    """
+    dim = draw(st.integers(*dims))
+    codes = draw(codebooks(dim, most_codes, places))
+    layer = draw(signed_permutations(dim))
+    chosen = draw(st.sampled_from(TRAINED)) if estimator is None else estimator
+    reference = SimVQ(_through(codes, layer), (layer,), chosen, draw(betas), draw(weights))
+    return Case(reference, draw(tokens(codes, places)))
+
+
+@st.composite
+def crowds(draw: st.DrawFn, offsets: Sequence[float] = (0.0, 10.0, 1000.0)) -> Case:
+    """Draw a case of 1 … 40 tokens and codes around a common offset, beside which their distances are small.
+
+    `torch.cdist` turns from differences to the expanded square above 25 rows on either side, so both sides of that are
+    drawn. The numbers come from a seeded generator: what matters here is how many they are.
+    """
+    dim, layer_seed = draw(st.integers(2, 6)), draw(st.integers(0, 2**16))
+    count, codebook_size = draw(sizes(40)), draw(sizes(40))
+    offset = draw(st.sampled_from(offsets))
+    event(f"offset {offset:g}")
+    event("more than 25 rows" if max(count, codebook_size) > 25 else "at most 25 rows")
+    generator = np.random.default_rng(layer_seed)
+    codes = precision.get().round(generator.standard_normal((codebook_size, dim)) + offset)
+    x = precision.get().round(generator.standard_normal((count, dim)) + offset)
+    layer = draw(signed_permutations(dim))
+    return Case(SimVQ(_through(codes, layer), (layer,), draw(st.sampled_from(TRAINED))), x)
+
+
+def _integers(draw: st.DrawFn, shape: tuple[int, ...], largest: int) -> Array:
+    count = int(np.prod(shape))
+    entries = draw(st.lists(st.integers(-largest, largest), min_size=count, max_size=count))
+    return np.array(entries, np.float64).reshape(shape)
+
+
+@st.composite
+def transform_cases(draw: st.DrawFn, layers: int) -> Case:
+    """Draw a transform of one or more layers of small integers, sizes all different, that rounds nothing in any order.
+
+    Biases are halves, so that no ReLU stands at its kink, where its derivative is a convention.
+    """
+    dim, frozen_dim = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    widths = [frozen_dim] + [draw(st.integers(1, 5)) for _ in range(layers - 1)] + [dim]
+    transform = tuple(
+        Layer(_integers(draw, (leaving, entering), 2), _integers(draw, (leaving,), 2) + 0.5 if layers > 1 else None)
+        for entering, leaving in itertools.pairwise(widths)
+    )
+    frozen = _integers(draw, (draw(sizes(4)), frozen_dim), 2)
+    codes = effective_codebook(frozen, transform)
+    estimator: Estimator = draw(st.sampled_from(TRAINED))
+    reference = SimVQ(frozen, transform, estimator, draw(betas), draw(weights))
+    drawn = tokens(codes, ("anywhere", "at an angle", "on the code"))
+    return Case(reference, draw(drawn.filter(_all_regular)))
+
+
+def _all_regular(x: Array) -> bool:
+    return bool(np.all(np.linalg.norm(x, axis=1) >= REGULAR_NORMS[0] / 2))
+
+
+def cotangents(case: Case, seed: int = 0) -> Array:
+    """Return a gradient at the output, (N, D), with all entries different and none zero, representable exactly."""
+    count = case.x.size
+    values = (np.arange(count) * 5 + seed) % 16 / 8 - 1.0625
+    return np.asarray(values.reshape(case.x.shape))
