@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,17 @@ OnOutcome = Callable[[Outcome], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: the target's name, which laws, how thoroughly, and where its package is found first.
+    """What is run: the target's name, which laws, how thoroughly, and in which environment.
 
-    release: a folder that holds the release under test, put before everything else on the child's path; None for the
-    one that is installed. limit: seconds that one law may take.
+    environment: of the child; it decides which release of a package is found first. limit: seconds that one law may
+    take.
     """
 
     target: str
     laws: tuple[str, ...]
     profile: str = "default"
     seed: int | None = None
-    release: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     limit: float = 120.0
 
 
@@ -99,7 +99,8 @@ class _Child:
         self._process = subprocess.Popen(
             _command(plan, share, self._events),
             cwd=folder,
-            env=_environment(plan.release),
+            # one thread: the cases are tiny, and the children share the machine
+            env={**plan.environment, "OMP_NUM_THREADS": "1"},
             stdout=self._said,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -154,11 +155,3 @@ def _command(plan: Plan, share: Sequence[str], events: Path) -> list[str]:
         *("--vq-events", str(events), *chosen),
     ]
 
-
-def _environment(release: Path | None) -> dict[str, str]:
-    # one thread: the cases are tiny, and two children share the machine
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    if release is not None:
-        inherited = os.environ.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([str(release), *([inherited] if inherited else [])])
-    return environment

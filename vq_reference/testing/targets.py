@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from vq_reference.testing.adapters import sim_vq
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.oracle import oracle
 
-READY: dict[str, Callable[[], Implementation]] = {
-    "reference.oracle": oracle,
-    "reference.SimVQ": sim_vq.reference_module,
-    "lucidrains.SimVQ": sim_vq.lucidrains,
+
+@dataclass(frozen=True)
+class Ready:
+    """An adapter that comes with this package: how to make it, and the distribution that it is about, if not ours."""
+
+    make: Callable[[], Implementation]
+    distribution: str | None = None
+
+
+READY: dict[str, Ready] = {
+    "reference.oracle": Ready(oracle),
+    "reference.SimVQ": Ready(sim_vq.reference_module),
+    "lucidrains.SimVQ": Ready(sim_vq.lucidrains, "vector-quantize-pytorch"),
 }
 
 
@@ -19,18 +29,24 @@ class TargetUnavailable(Exception):
     """A target that is not known, or whose package cannot be imported. The message says what to do about it."""
 
 
-def implementation_of(target: str) -> Implementation:
-    """Return the implementation behind a name of READY. Raises TargetUnavailable.
+def ready(target: str) -> Ready:
+    """Return the adapter of that name. Raises TargetUnavailable that lists the names there are.
 
-    >>> implementation_of("reference.oracle").precision.name
+    >>> ready("reference.oracle").make().precision.name
     'float64'
     """
     if target not in READY:
         raise TargetUnavailable(f"target {target!r} is not known: expected one of {', '.join(READY)}")
+    return READY[target]
+
+
+def implementation_of(target: str) -> Implementation:
+    """Return the implementation that a target names. Raises TargetUnavailable."""
+    adapter = ready(target)
     try:
-        return READY[target]()
+        return adapter.make()
     except Exception as error:
+        remedy = f": install {adapter.distribution}, or name a release with --with" if adapter.distribution else ""
         raise TargetUnavailable(
-            f"target {target} cannot be imported: {type(error).__name__}: {error}. "
-            "Install its package, or name a release with --with PACKAGE==VERSION"
+            f"target {target} cannot be imported ({type(error).__name__}: {error}){remedy}"
         ) from error
