@@ -26,11 +26,14 @@ def backward_of_the_loss(implementation, case):
     return implementation.build(case.reference)(case.x, [Cotangent(np.zeros_like(case.x), 1.0)])
 
 
-def halves(case, indices):
+def halves(implementation, case, indices):
     """Return the closed forms for the codes that were chosen: ℓ, its gradient at x, and at each token's code."""
-    reference, q = case.reference, case.codes[indices]
-    at_x, at_q = loss.vjp(case.x, q, 1.0, reference.beta, reference.commitment_weight)
-    return loss.commitment_loss(case.x, q, reference.beta, reference.commitment_weight), at_x, at_q
+    a, b = implementation.loss_weights(case.reference)
+    q = case.codes[indices]
+    value = loss.commitment_loss(case.x, q, 0.0, a) + loss.commitment_loss(case.x, q, 0.0, b)
+    _, at_q = loss.vjp(case.x, q, commitment_weight=a)
+    at_x, _ = loss.vjp(case.x, q, beta=1.0, commitment_weight=b)
+    return value, at_x, at_q
 
 
 def arrived(gradient, expected):
@@ -42,7 +45,7 @@ def arrived(gradient, expected):
 def test_the_commitment_loss_equals_its_formula(implementation, case):
     """The loss is w·(1 + β) times the mean squared distance of the inputs to their codes."""
     answer = implementation.build(case.reference)(case.x)
-    expected, _, _ = halves(case, answer.indices)
+    expected, _, _ = halves(implementation, case, answer.indices)
     bound = bounds.mean_square(case.x.size, implementation.precision.unit_roundoff) * expected
     assert_within("ℓ", answer.loss, expected, bound)
 
@@ -51,7 +54,7 @@ def test_the_commitment_loss_equals_its_formula(implementation, case):
 def test_the_encoder_half_trains_the_encoder(implementation, case):
     """The loss pulls the encoder to its codes: its gradient at the input is w·β·2(x − q)/(N·D), and no other."""
     answer = backward_of_the_loss(implementation, case)
-    _, expected, _ = halves(case, answer.indices)
+    _, expected, _ = halves(implementation, case, answer.indices)
     actual = arrived(answer.gradients[0].x, expected)
     assert_within("∂ℓ/∂x", actual, expected, bounds.loss_gradient(expected, implementation.precision.unit_roundoff))
 
@@ -60,7 +63,7 @@ def test_the_encoder_half_trains_the_encoder(implementation, case):
 def test_the_codebook_half_trains_the_codebook(implementation, case):
     """The loss pulls each code to its tokens: its gradient at the codebook is the sum of w·2(q − x)/(N·D) over them."""
     answer = backward_of_the_loss(implementation, case)
-    _, _, at_q = halves(case, answer.indices)
+    _, _, at_q = halves(implementation, case, answer.indices)
     expected = nearest.gather_vjp(answer.indices, at_q, len(case.codes))
     bound = bounds.codebook_gradient(at_q, answer.indices, len(case.codes), implementation.precision.unit_roundoff)
     assert_within("∂ℓ/∂E", arrived(answer.gradients[0].codebook, expected), expected, bound)
@@ -81,7 +84,7 @@ def test_the_codebook_half_trains_every_layer_of_the_transform(implementation, c
 def assert_transform_trained(implementation, case):
     answer = backward_of_the_loss(implementation, case)
     frozen, transform = case.reference.frozen_codebook, case.reference.transform
-    _, _, at_q = halves(case, answer.indices)
+    _, _, at_q = halves(implementation, case, answer.indices)
     at_codebook = nearest.gather_vjp(answer.indices, at_q, len(case.codes))
     absolute = nearest.gather_vjp(answer.indices, np.abs(at_q), len(case.codes))
     u = implementation.precision.unit_roundoff
@@ -104,7 +107,7 @@ def test_the_commitment_loss_does_not_depend_on_the_estimator(implementation, ca
     )
     u = implementation.precision.unit_roundoff
     assert_within("indices", first.indices, second.indices, 0.0)
-    value, at_x, at_q = halves(case, first.indices)
+    value, at_x, at_q = halves(implementation, case, first.indices)
     at_codes = nearest.gather_vjp(first.indices, at_q, len(case.codes))
     assert_within("ℓ", first.loss, second.loss, 2 * bounds.mean_square(case.x.size, u) * value)
     of_x, of_codes = (

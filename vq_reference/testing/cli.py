@@ -59,9 +59,11 @@ def list_laws() -> None:
 
 @app.command()
 def run(
-    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help="Ready adapters, such as lucidrains.SimVQ.")],
+    targets: Annotated[
+        list[str], typer.Argument(metavar="TARGET...", help="Ready adapters, such as lucidrains.SimVQ.")
+    ],
     releases: Annotated[
-        Optional[list[str]],  # noqa: UP007, UP045  (typer on Python 3.10 reads no `|`)
+        Optional[list[str]],  # noqa: UP045  (typer on Python 3.10 reads no `|`)
         typer.Option(
             "--with",
             metavar="PACKAGE[==VERSION]",
@@ -71,11 +73,11 @@ def run(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Let a broken should-law fail the run too.")] = False,
     only: Annotated[
-        Optional[list[str]],  # noqa: UP007, UP045
+        Optional[list[str]],  # noqa: UP045
         typer.Option("--law", metavar="ID", help="Run this law only. May be given several times."),
     ] = None,
     profile: Annotated[ProfileName, typer.Option(help="How many examples each law draws.")] = ProfileName("default"),
-    seed: Annotated[Optional[int], typer.Option(help="Explore other examples than the fixed ones.")] = None,  # noqa: UP007, UP045
+    seed: Annotated[Optional[int], typer.Option(help="Explore other examples than the fixed ones.")] = None,  # noqa: UP045
     jobs: Annotated[int, typer.Option(min=1, help="Child processes at a time.")] = 2,
 ) -> None:
     """Run the laws on one or more implementations.

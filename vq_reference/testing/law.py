@@ -20,7 +20,7 @@ from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.measure import listening
 
 Level = Literal["must", "should"]
-PROFILES = {"quick": 20, "default": 100, "thorough": 1000}
+PROFILES = {"quick": 15, "default": 50, "thorough": 500}
 
 
 @dataclass(frozen=True)

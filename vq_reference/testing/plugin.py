@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vq_reference.testing.adapters.implementation import Implementation
@@ -110,7 +111,8 @@ def judge(law: Law, tested: Implementation, profile: str, seed: int | None) -> t
         verdict, failure = Verdict.CRASHED, error
         message = traceback.format_exception_only(type(error), error)[0].strip().split("\n")[0]
     if failure is not None:
-        counterexample = "\n".join(f"{k} = {v!r}" for k, v in getattr(failure, "drawn", {}).items())
+        with np.printoptions(threshold=40, edgeitems=2):
+            counterexample = "\n".join(f"{k} = {v!r}" for k, v in getattr(failure, "drawn", {}).items())
     seconds = time.perf_counter() - begun
     return Outcome(law.id, law.level, law.sentence, verdict, message, counterexample, margins, seconds), failure
 

@@ -154,4 +154,3 @@ def _command(plan: Plan, share: Sequence[str], events: Path) -> list[str]:
         *("--pyargs", *PACKAGES, "--vq-target", plan.target, "--vq-profile", plan.profile, *seed),
         *("--vq-events", str(events), *chosen),
     ]
-

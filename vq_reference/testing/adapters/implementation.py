@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
@@ -20,10 +20,15 @@ CAPABILITIES = {
     "estimator:rotation": "the rotation trick",
     "estimator:none": "an output without estimator",
     "indices": "the chosen indices",
-    "loss": "a commitment loss in two halves",
+    "loss": "a commitment loss",
     "codebook_gradient": "the gradient at the effective codebook",
     "transform": "a trained linear transform of frozen codes",
     "mlp": "a transform of several layers",
+    "decode": "a decode from indices to outputs",
+    "state": "parameters and buffers that can be read",
+    "form": "shapes and dtypes of what it returns",
+    "leading": "any number of leading dimensions",
+    "eval": "an eval mode that quantizes as training does",
 }
 
 
@@ -38,12 +43,30 @@ class Gradients(NamedTuple):
     """Where a backward arrives. None says that no gradient path leads there, which is not the same as zero.
 
     x: (N, D). codebook: at the effective codes, (K, D). parameters: at each parameter of the transform, by name, in the
-    order of the oracle's layers ("0.weight", "0.bias", "1.weight", …).
+    order of the oracle's layers ("0.weight", "0.bias", "1.weight", …). frozen: at the frozen codes, (K, F).
     """
 
     x: Array | None
     codebook: Array | None
     parameters: Mapping[str, Array | None]
+    frozen: Array | None = None
+
+
+class Form(NamedTuple):
+    """What a call took and gave before it crossed the border: shapes in the implementation's own layout, dtype names.
+
+    indices_expected and loss_expected are the shapes that its documentation promises for this input.
+    """
+
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    output_dtype: str
+    indices_shape: tuple[int, ...]
+    indices_expected: tuple[int, ...]
+    indices_dtype: str
+    loss_shape: tuple[int, ...]
+    loss_expected: tuple[int, ...]
+    same_device: bool
 
 
 class Answer(NamedTuple):
@@ -53,25 +76,62 @@ class Answer(NamedTuple):
     indices: Array | None
     loss: float | None
     gradients: tuple[Gradients, ...]
+    form: Form | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a layer is called. The mathematics does not depend on any of it, and laws check that it does not.
+
+    training: mode of the module. leading: the leading dimensions that the N tokens are arranged in, their product N;
+    None for whatever is natural. memory: how the input lies there, with the same values; "expanded" needs all tokens
+    equal. gradient: whether the input asks for one, as a leaf; "not asked" and "no_grad" allow no cotangents at x.
+    """
+
+    training: bool = True
+    leading: tuple[int, ...] | None = None
+    memory: Literal["contiguous", "strided", "expanded"] = "contiguous"
+    gradient: Literal["asked", "not asked", "no_grad"] = "asked"
 
 
 class Layer(Protocol):
     """A built layer: x is (N, D) float64, representable in the implementation's dtype."""
 
-    def __call__(self, x: Array, cotangents: Sequence[Cotangent] = ()) -> Answer:
+    def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
         """Run forward once, and backward once for each cotangent."""
         ...
+
+    def decode(self, indices: Array) -> Array:
+        """Return the outputs, (N, D), for indices of (N,). Needs the capability "decode"."""
+        ...
+
+    def state(self) -> Mapping[str, Array]:
+        """Return a copy of every parameter and buffer, by name. Needs the capability "state"."""
+        ...
+
+    def overwrite_returned(self) -> None:
+        """Overwrite, in place, every tensor that the last call returned. Needs the capability "state"."""
+        ...
+
+
+def two_halves(reference: SimVQ) -> tuple[float, float]:
+    """Return the weights (a, b) of ℓ = a·mean(sg(x) − q)² + b·mean(x − sg(q))²: w and w·β, the field's usual form."""
+    return reference.commitment_weight, reference.commitment_weight * reference.beta
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """One implementation, as the laws see it.
+    """One implementation, as the laws see it: how to build and call it, and the conventions that it declares.
 
     name: as it is called on the command line and in reports.
     build: takes the wanted layer, returns it. Codes, β, weight and estimator are those of the argument, exactly.
     precision: the dtype it computes in.
     capabilities: which of CAPABILITIES it has.
     versions: package name → version, for the report.
+    loss_weights: the wanted layer → (a, b), weights of the codebook half and the encoder half. Here belongs β on the
+    other half for old checkpoints, a loss without codebook half (EMA), a sum in place of a mean (a factor D or N·D).
+    metric: what the choice minimises; "cosine" compares directions.
+    state_changes: names of buffers that a forward in training may change.
     """
 
     name: str
@@ -79,6 +139,9 @@ class Implementation:
     precision: Precision
     capabilities: frozenset[str]
     versions: Mapping[str, str] = field(default_factory=dict)
+    loss_weights: Callable[[SimVQ], tuple[float, float]] = two_halves
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    state_changes: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         unknown = self.capabilities - set(CAPABILITIES)
