@@ -14,6 +14,9 @@ USER = "what a user of any layer relies on"
 CHOICE = {"indices"}
 
 
+without = st.sampled_from(["no_grad", "not asked"])
+
+
 def assert_same_answer(implementation, case, first, second):
     """Two answers to the same question agree: the code exactly where it is decided, the output to rounding."""
     u = implementation.precision.unit_roundoff
@@ -35,9 +38,8 @@ def test_eval_selects_and_outputs_the_codes_that_training_does(implementation, c
     sure = decided(case, u)
     q = case.codes[training.indices]
     assert_within("selected code", case.codes[evaluating.indices][sure], q[sure], 0.0)
-    assert_within(
-        "output", evaluating.output[sure], q[sure], bounds.output(case.x, q, case.reference.estimator, u)[sure]
-    )
+    bound = bounds.output(case.x, q, case.reference.estimator, u)
+    assert_within("output", evaluating.output[sure], q[sure], bound[sure])
 
 
 @law(
@@ -46,7 +48,7 @@ def test_eval_selects_and_outputs_the_codes_that_training_does(implementation, c
     source=USER,
     needs=CHOICE,
     case=cases(),
-    gradient=st.sampled_from(["no_grad", "not asked"]),
+    gradient=without,
 )
 def test_the_answer_does_not_depend_on_gradients_being_asked_for(implementation, case, gradient):
     """Output, indices and loss are the same under no_grad, and for an input that asks for no gradient."""
@@ -127,29 +129,29 @@ def test_decoding_the_indices_gives_the_output(implementation, case):
     assert_within("decoded", layer.decode(indices), q, bound)
 
 
+def assert_declared(what, actual, expected):
+    assert actual == expected, f"{what} is {actual}, expected {expected}"
+
+
 @law("form.output", level="must", source=USER, needs={"form"}, case=cases())
 def test_the_output_has_the_form_of_the_input(implementation, case):
     """The output has the shape, dtype and device of the input."""
     form = implementation.build(case.reference)(case.x).form
-    assert form.output_shape == form.input_shape, f"output has shape {form.output_shape}, the input {form.input_shape}"
-    assert form.output_dtype == implementation.precision.name, (
-        f"output is {form.output_dtype}, the input {implementation.precision.name}"
-    )
-    assert form.same_device, "the output is on another device than the input"
+    assert_declared("shape of the output", form.output_shape, form.input_shape)
+    assert_declared("dtype of the output", form.output_dtype, implementation.precision.name)
+    assert_declared("output on the input's device", form.same_device, True)
 
 
 @law("form.indices", level="must", source=USER, needs={"form", "indices"}, case=cases())
 def test_the_indices_are_integers_one_for_each_token(implementation, case):
     """The indices have an integer dtype and the declared shape."""
     form = implementation.build(case.reference)(case.x).form
-    assert form.indices_shape == form.indices_expected, (
-        f"indices have shape {form.indices_shape}, declared {form.indices_expected}"
-    )
-    assert "int" in form.indices_dtype, f"indices are {form.indices_dtype}, expected an integer dtype"
+    assert_declared("shape of the indices", form.indices_shape, form.indices_expected)
+    assert "int" in form.indices_dtype, f"dtype of the indices is {form.indices_dtype}, expected an integer dtype"
 
 
 @law("form.loss", level="must", source=USER, needs={"form", "loss"}, case=cases())
 def test_the_loss_has_the_declared_shape(implementation, case):
     """The loss is a scalar, or has the declared shape."""
     form = implementation.build(case.reference)(case.x).form
-    assert form.loss_shape == form.loss_expected, f"the loss has shape {form.loss_shape}, declared {form.loss_expected}"
+    assert_declared("shape of the loss", form.loss_shape, form.loss_expected)

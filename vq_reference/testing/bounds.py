@@ -65,9 +65,10 @@ def rotation(x: Array, q: Array, u: float) -> Array:
 
 
 def output(x: Array, q: Array, estimator: Estimator, u: float) -> Array:
-    """Bound on |output − q|, entry by entry, (N, D), for whichever form the estimator's forward is usually written in."""
+    """Bound on |output − q|, entry by entry, (N, D), for the usual form of the estimator's forward."""
     if estimator == "rotation":
-        return rotation(x, q, u)[:, None] * np.linalg.norm(q, axis=1, keepdims=True) * np.ones_like(q)
+        lengths = np.broadcast_to(np.linalg.norm(q, axis=1, keepdims=True), q.shape)
+        return np.asarray(rotation(x, q, u)[:, None] * lengths)
     return straight_through_output(x, q, u)
 
 

@@ -17,8 +17,8 @@ from vq_reference.testing.strategies import Case
 class Loss:
     """ℓ = a·mean(sg(x) − q)² + b·mean(x − sg(q))² at the chosen codes, and the bounds on what computes it.
 
-    value: ℓ. at_x: its gradient at the input, (N, D). at_codebook: at the codes, (K, D). at_transform: at each parameter
-    of the transform, by the oracle's names. Each bound is named after what it bounds.
+    value: ℓ. at_x: its gradient at the input, (N, D). at_codebook: at the codes, (K, D). at_transform: at each
+    parameter of the transform, by the oracle's names. Each bound is named after what it bounds.
     """
 
     value: float
