@@ -234,7 +234,7 @@ def _reason(messages: str) -> str:
     """Return the line that says why: what broke the connection where pip tells it, else the last line."""
     lines = [line.strip() for line in messages.splitlines() if line.strip()] or ["it gave no reason"]
     broken = [line[line.index("connection broken") :] for line in lines if "connection broken" in line]
-    return (broken or lines)[-1]
+    return (broken or lines)[-1].rstrip(".")
 
 
 def _fault(folder: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from io import BytesIO
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -20,8 +20,8 @@ _PANELS = {
 }
 
 
-def draw(runs: Sequence[Run], title: str, path: Path) -> None:
-    """Write a PNG with one panel a curve, one line a run: every seed is drawn, none is averaged away."""
+def draw(runs: Sequence[Run], title: str) -> bytes:
+    """Return a PNG with one panel a curve, one line a run: every seed is drawn, none is averaged away."""
     subjects = list(dict.fromkeys(run.subject for run in runs))
     styles = dict(zip(subjects, _STYLES, strict=False))
     figure = Figure(figsize=(13, 4.6), layout="constrained")
@@ -38,4 +38,6 @@ def draw(runs: Sequence[Run], title: str, path: Path) -> None:
     figure.legend(list(keys.values()), list(keys), loc="outside lower center", ncols=len(subjects), frameon=False)
     seeds = sorted({run.seed for run in runs})
     figure.suptitle(f"{title}: commitment_weight {COMMITMENT_WEIGHT:g}, seeds {', '.join(map(str, seeds))}")
-    figure.savefig(path, format="png", dpi=120)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    return picture.getvalue()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,19 +20,13 @@ import vq_reference
 from vq_reference.testing.releases import ReleaseRefused, ReleaseUnavailable, pinned_sha256
 from vq_reference.testing.reproduce.dynamic import Run
 from vq_reference.testing.reproduce.figure import draw
-from vq_reference.testing.reproduce.static import CODEBOOK_ONLY, Row, case, expected
+from vq_reference.testing.reproduce.measure import CouldNotRun, measure
+from vq_reference.testing.reproduce.static import Row
 from vq_reference.testing.reproduce.subject import MUTANTS, RELEASES, Subject, referenced, released
 from vq_reference.testing.reproduce.tables import dynamic_table, static_table
 from vq_reference.testing.reproduce.verdict import Verdict, judge
 
 ISSUE = "https://github.com/lucidrains/vector-quantize-pytorch/issues/177"
-ESTIMATORS = ("rotation", "straight-through")
-#: Two runs side by side on one thread each are faster here than one run on two threads.
-PROCESSES = 2
-
-
-class CouldNotRun(Exception):  # noqa: N818  (what happened, said in the name)
-    """A child process gave no answer."""
 
 
 def reproduce_177(
@@ -66,46 +58,6 @@ def reproduce_177(
         return 2
     console.print(f"Curves and numbers: {out / 'reproduce-177.png'} and .json", markup=False)
     return 0 if verdict.reproduced else 1
-
-
-def measure(subjects: Sequence[Subject], seeds: Sequence[int], progress: Progress) -> tuple[list[Row], list[Run]]:
-    """Return the static rows of all subjects and the training runs of those that are trained.
-
-    Raises CouldNotRun with the last message of the first child process that failed.
-    """
-    mse = expected(case(), CODEBOOK_ONLY).loss
-    jobs = [(subject, estimator) for subject in subjects for estimator in ESTIMATORS]
-    bar = progress.add_task("measure and train", total=len(jobs))
-    rows, runs = [], []
-    with ThreadPoolExecutor(PROCESSES) as pool:
-        waiting = [pool.submit(_answer, s, estimator, seeds if s.trained else ()) for s, estimator in jobs]
-        for future in waiting:
-            future.add_done_callback(lambda _: progress.advance(bar))
-        try:
-            for (subject, estimator), future in zip(jobs, waiting, strict=True):
-                answer = future.result()
-                rows.append(Row(subject.name, estimator, mse=mse, **answer["static"]))
-                runs += [Run(subject.name, estimator, s, **r) for s, r in zip(seeds, answer["runs"], strict=False)]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return rows, runs
-
-
-def _answer(subject: Subject, estimator: str, seeds: Sequence[int]) -> Any:
-    """Return what the worker answers, in a process that finds this subject's release first."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vq_reference.testing.reproduce.worker"],
-        input=json.dumps({**subject.job(), "estimator": estimator, "seeds": list(seeds)}),
-        env=subject.release.environment() if subject.release else None,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        remedy = "; what releases import comes with vq-reference[upstream]" if "No module named" in last[0] else ""
-        raise CouldNotRun(f"{subject.name} with {estimator}: {last[0]}{remedy}")
-    return json.loads(done.stdout)
 
 
 def _record(subjects: Sequence[Subject], rows: Sequence[Row], runs: Sequence[Run], verdict: Verdict) -> dict[str, Any]:
@@ -152,11 +104,22 @@ def _installed(name: str) -> str | None:
 
 
 def _write(out: Path, record: dict[str, Any], runs: Sequence[Run]) -> None:
-    """Write the picture and the numbers: both complete, or neither."""
+    """Write the picture and the numbers. Both are complete in memory, then on the disk, before either gets its name."""
+    numbers = json.dumps(_representable(record), ensure_ascii=False, allow_nan=False) + "\n"
+    names = ", ".join(dict.fromkeys(run.subject for run in runs))
+    finished = {"reproduce-177.json": numbers.encode(), "reproduce-177.png": draw(runs, f"Issue 177 ({names})")}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=out) as partial:
-        numbers, picture = Path(partial, "reproduce-177.json"), Path(partial, "reproduce-177.png")
-        numbers.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
-        draw(runs, f"Issue 177 ({', '.join(dict.fromkeys(run.subject for run in runs))})", picture)
-        for finished in (numbers, picture):
-            os.replace(finished, out / finished.name)
+        for name, content in finished.items():
+            Path(partial, name).write_bytes(content)
+        for name in finished:
+            os.replace(Path(partial, name), out / name)
+
+
+def _representable(value: Any) -> Any:
+    """Return `value` with null in place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _representable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_representable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

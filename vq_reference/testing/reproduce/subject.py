@@ -84,8 +84,8 @@ def released() -> Iterator[Subject]:
 
 def referenced() -> Iterator[Subject]:
     """Yield the mutants that have the faults of the releases, then the right reference. Needs no network."""
-    yield Subject("no loss", NEITHER, False, mutant="no-loss-with-rotation")
-    yield Subject("encoder half missing", CODEBOOK_ONLY, True, mutant="encoder-half-missing-with-rotation")
+    yield Subject("mutant 1.20.0", NEITHER, False, mutant="no-loss-with-rotation")
+    yield Subject("mutant 1.20.10", CODEBOOK_ONLY, True, mutant="encoder-half-missing-with-rotation")
     yield Subject("reference", BOTH, True)
 
 

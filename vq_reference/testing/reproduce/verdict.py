@@ -73,9 +73,9 @@ def judge(subjects: Sequence[Subject], rows: Sequence[Row], runs: Sequence[Run])
     span = f"{min(ratios.values()):.0f} to {max(ratios.values()):.0f}"
     return Verdict(
         True,
-        f"Reproduced: trained with the rotation, {' and '.join(wrong)} ends at {span} times the commitment loss of "
-        f"{' and '.join(right)} (each of {len(seeds)} seeds, margin {margin:.3g}), because its loss is 1 × mse where "
-        f"{1 + BETA:g} × mse is right and gives the encoder no gradient.",
+        f"Reproduced: trained with the rotation, the commitment loss of {' and '.join(wrong)} ends at {span} times "
+        f"that of {' and '.join(right)} (margin {margin:.3g}, each of {len(seeds)} seeds): it is 1 × mse where "
+        f"{1 + BETA:g} × mse is right, and gives the encoder no gradient.",
         margin,
         ratios,
     )
