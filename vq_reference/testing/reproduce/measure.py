@@ -1,4 +1,4 @@
-"""Every implementation measured with every estimator, each in a process of its own."""
+"""Every implementation measured with every estimator, one process for each implementation."""
 
 from __future__ import annotations
 
@@ -30,29 +30,30 @@ def measure(subjects: Sequence[Subject], seeds: Sequence[int], progress: Progres
     Raises CouldNotRun with the last message of the first child process that failed.
     """
     mse = expected(case(), CODEBOOK_ONLY).loss
-    jobs = [(subject, estimator) for subject in subjects for estimator in ESTIMATORS]
-    bar = progress.add_task("measure and train", total=len(jobs))
+    bar = progress.add_task("measure and train", total=len(subjects))
     rows, runs = [], []
     with ThreadPoolExecutor(PROCESSES) as pool:
-        waiting = [pool.submit(_answer, s, estimator, seeds if s.trained else ()) for s, estimator in jobs]
-        for future in waiting:
+        # The long jobs first, so that both processes have work to the end.
+        order = sorted(subjects, key=lambda subject: not subject.trained)
+        waiting = {subject.name: pool.submit(_answer, subject, seeds if subject.trained else ()) for subject in order}
+        for future in waiting.values():
             future.add_done_callback(lambda _: progress.advance(bar))
         try:
-            for (subject, estimator), future in zip(jobs, waiting, strict=True):
-                answer = future.result()
-                rows.append(Row(subject.name, estimator, mse=mse, **answer["static"]))
-                runs += [Run(subject.name, estimator, s, **r) for s, r in zip(seeds, answer["runs"], strict=False)]
+            for subject in subjects:
+                answer = waiting[subject.name].result()
+                rows += [Row(subject.name, mse=mse, **row) for row in answer["static"]]
+                runs += [Run(subject.name, **run) for run in answer["runs"]]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return rows, runs
 
 
-def _answer(subject: Subject, estimator: str, seeds: Sequence[int]) -> Any:
+def _answer(subject: Subject, seeds: Sequence[int]) -> Any:
     """Return what the worker answers, in a process that finds this subject's release first."""
     done = subprocess.run(
         [sys.executable, "-m", "vq_reference.testing.reproduce.worker"],
-        input=json.dumps({**subject.job(), "estimator": estimator, "seeds": list(seeds)}),
+        input=json.dumps({**subject.job(), "estimators": ESTIMATORS, "seeds": list(seeds)}),
         env=subject.release.environment() if subject.release else None,
         capture_output=True,
         encoding="utf-8",
@@ -60,5 +61,5 @@ def _answer(subject: Subject, estimator: str, seeds: Sequence[int]) -> Any:
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         remedy = "; what releases import comes with vq-reference[upstream]" if "No module named" in last[0] else ""
-        raise CouldNotRun(f"{subject.name} with {estimator}: {last[0]}{remedy}")
+        raise CouldNotRun(f"{subject.name}: {last[0]}{remedy}")
     return json.loads(done.stdout)

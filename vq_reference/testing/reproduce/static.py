@@ -104,7 +104,8 @@ def case(B: int = 2, N: int = 32, D: int = 16, K: int = 64) -> Case:
     >>> given.x.shape, given.C.shape, given.W.shape
     ((2, 32, 16), (64, 16), (16, 16))
     """
-    draw = np.random.default_rng(177)
+    # From seed 177 on, the first whose tokens all have one nearest code beyond any rounding: 177 itself has a near tie.
+    draw = np.random.default_rng(178)
     x = draw.standard_normal((B, N, D))
     C = draw.standard_normal((K, D)) / np.sqrt(D)
     W = draw.uniform(-1, 1, (D, D)) / np.sqrt(D)

@@ -79,7 +79,7 @@ def released() -> Iterator[Subject]:
         # 1.20.0 and 1.20.1 take no transform and no weight, so the training run of the report does not exist there.
         yield Subject(version, halves, version in ("1.20.10", "1.20.11"), fetch(f"{PACKAGE}=={version}"))
     newest = fetch(PACKAGE)
-    yield Subject(newest.version, BOTH, True, newest)
+    yield Subject(f"{newest.version} (newest)", BOTH, True, newest)
 
 
 def referenced() -> Iterator[Subject]:

@@ -1,11 +1,12 @@
-"""One implementation with one estimator, in a process of its own: ``python -m vq_reference.testing.reproduce.worker``.
+"""One implementation, in a process of its own: ``python -m vq_reference.testing.reproduce.worker``.
 
 Reads a job as JSON on standard input and writes its answer as JSON on standard output.
-job: ``{"release": ..., "mutant": ..., "estimator": ..., "seeds": [...]}``, the first two as
+job: ``{"release": ..., "mutant": ..., "estimators": [...], "seeds": [...]}``, the first two as
 `vq_reference.testing.reproduce.subject.Subject.job` gives them.
-answer: ``{"static": ..., "runs": [...]}``, what `measure` and, for each seed, `train` return.
+answer: ``{"static": [...], "runs": [...]}``: what `measure` returns for each estimator, and `train` for each estimator
+and seed, with their names.
 
-All seeds share a process: importing torch and its optimizers takes longer than one training run.
+All runs of one implementation share a process: importing torch and the release takes four times as long as a run.
 """
 
 from __future__ import annotations
@@ -45,10 +46,13 @@ def main() -> None:
     # The arrays are small: a second thread costs more than it brings, and two processes share two cores.
     torch.set_num_threads(1)
     job = json.load(sys.stdin)
-    estimator, seeds = job["estimator"], job["seeds"]
+    estimators, seeds = job["estimators"], job["seeds"]
     # Whatever an implementation prints must not get into the answer.
     with redirect_stdout(sys.stderr), implementation(job) as SimVQ:
-        answer = {"static": measure(SimVQ, estimator), "runs": [train(SimVQ, estimator, seed) for seed in seeds]}
+        answer = {
+            "static": [{"estimator": e, **measure(SimVQ, e)} for e in estimators],
+            "runs": [{"estimator": e, "seed": s, **train(SimVQ, e, s)} for e in estimators for s in seeds],
+        }
     json.dump(answer, sys.stdout)
 
 
