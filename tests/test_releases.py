@@ -196,8 +196,9 @@ def test_the_tool_that_made_the_environment_is_asked_first(tmp_path, monkeypatch
 
 
 def test_a_broken_connection_is_the_reason_and_not_the_empty_index_that_follows_from_it():
-    said = "WARNING: Retrying after connection broken by 'refused': /simple\nERROR: No matching distribution found\n"
-    assert releases._reason(said) == "connection broken by 'refused': /simple"
+    broken = "WARNING: Retrying after connection broken by 'NewError('<a.B object at 0x7f7d>: refused')': /simple\n"
+    said = broken + "ERROR: No matching distribution found\n"
+    assert releases._reason(said) == "connection broken by 'NewError('refused')': /simple"
 
 
 def test_a_wheel_without_the_pinned_hash_is_refused(shelf, only_tool, monkeypatch):
@@ -223,7 +224,11 @@ def test_only_a_name_or_one_exact_version_is_a_release(requirement):
         fetch(requirement)
 
 
-def test_each_child_process_imports_the_release_that_it_was_given(shelf):
+def test_each_child_process_imports_the_release_that_it_was_given(shelf, tmp_path, monkeypatch):
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (installed / "toy_vq.py").write_text("version = 'installed'\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")]))
     code = "import toy_vq; print(toy_vq.version)"
     for version in ("1.0", "2.0"):
         _wheel(shelf, version)
