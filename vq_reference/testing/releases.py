@@ -105,9 +105,9 @@ def fetch(requirement: str, cache: Path | None = None) -> Release:
         ...
     ValueError: requirement: 'vector-quantize-pytorch>=1.20' is neither 'name==version' nor 'name'
     """
+    distribution, version = _parse(requirement)
     folder = (cache or cache_folder()) / "releases"
     folder.mkdir(parents=True, exist_ok=True)
-    distribution, version = _parse(requirement)
     if version:
         return _fetch_version(distribution, version, folder)
     try:
@@ -234,7 +234,8 @@ def _reason(messages: str) -> str:
     """Return the line that says why: what broke the connection where pip tells it, else the last line."""
     lines = [line.strip() for line in messages.splitlines() if line.strip()] or ["it gave no reason"]
     broken = [line[line.index("connection broken") :] for line in lines if "connection broken" in line]
-    return (broken or lines)[-1]
+    # pip shows the object that failed, address and all, before it says what failed.
+    return re.sub(r"<[^<>]* object at \w+>: ", "", (broken or lines)[-1]).rstrip(".")
 
 
 def _fault(folder: Path) -> str:
