@@ -163,6 +163,21 @@ def test_the_rotation_stays_proper_and_takes_the_token_to_the_code_up_to_opposit
         assert np.linalg.norm(rotation @ x64 - q64 / ratio) <= landing * np.linalg.norm(x64)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("gap", [0.0, 1e-16, 1e-8, 1e-7, 1e-4])
+@pytest.mark.parametrize("width", [2, 3, 16])
+def test_of_many_tokens_almost_opposite_to_their_codes_none_is_turned_elsewhere(dtype, gap, width):
+    """One in some thousand leaves, of x̂ + q̂, mostly rounding along q̂: only a second orthogonalisation removes it."""
+    q, n = torch.randn(2, 20000, width, generator=torch.Generator().manual_seed(16), dtype=torch.float64)
+    n = n / n.norm(dim=1, keepdim=True) * q.norm(dim=1, keepdim=True)
+    x, q = (-1.7 * (q + gap * n)).to(dtype), q.to(dtype)
+    back = vjp(rotate, x, q, q).double()  # λR'q = λ²x
+    x64, ratio = x.double(), q.double().norm(dim=1, keepdim=True) / x.double().norm(dim=1, keepdim=True)
+    u = torch.finfo(dtype).eps / 2
+    landing = reflection_error(width, u) + 8 * (width + 6) * u
+    assert ((back - ratio**2 * x64).norm(dim=1) <= landing * (ratio**2 * x64).norm(dim=1)).all()
+
+
 @dtypes
 def test_at_a_token_of_zero_the_gradient_is_handed_on_bit_for_bit(dtype):
     q, g = any_finite((1000, 5), dtype, 10), any_finite((1000, 5), dtype, 11)

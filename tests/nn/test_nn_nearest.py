@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_reference.nn.nearest import BLOCK, CHUNK, nearest
+from vq_reference.nn.nearest import BLOCK, CHUNK, _Table, nearest
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 BITS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32}
@@ -45,6 +45,7 @@ def assert_nearest(x: Tensor, codes: Tensor) -> None:
     """
     d2 = squares(x, codes)
     chosen = nearest(x, codes).numpy()
+    assert (chosen >= 0).all()
     excess = d2[np.arange(len(x)), chosen] - d2.min(1)
     assert (excess <= 4 * (x.shape[1] + 4) * 2.0**-53 * d2.min(1)).all()
 
@@ -95,6 +96,16 @@ def test_squares_outside_the_range_of_float32_do_not_matter(scale):
     x, codes = ((lattice(seed, 200, 4) * unit).float() for seed in (12, 13))
     assert_nearest(x, codes)
     assert_nearest(torch.cat([x, draw(14, 50, 4)]), torch.cat([codes, draw(15, 50, 4)]))
+    assert_nearest(x, draw(15, 50, 4))
+    assert_nearest(x, 1e-37 * draw(15, 50, 4))
+    assert_nearest(draw(14, 50, 4), codes)
+
+
+@pytest.mark.parametrize("power", range(-78, -58))
+def test_scores_that_are_lost_to_underflow_exclude_nothing(power):
+    """The codes ±1 set the scale; what tells the others apart are squares around the least numbers of float32."""
+    x, few = draw(32, 400, 1) * 2.0**power, draw(33, BLOCK // 2, 1) * 2.0**power
+    assert_nearest(x, torch.cat([few, -few, torch.ones(1, 1), -torch.ones(1, 1)]))
 
 
 def test_the_largest_numbers_of_float64_are_told_apart():
@@ -103,10 +114,30 @@ def test_the_largest_numbers_of_float64_are_told_apart():
     values = [-big, -big / 2, -1.0, -tiny, 0.0, tiny, 1e-200, 1.0, 1e200, big / 2, big]
     x = torch.tensor([[a, b] for a in values for b in values], dtype=torch.float64)
     codes = torch.tensor([[a, b] for a in values[::2] for b in values[::3]], dtype=torch.float64)
-    exact = [[sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(t, c, strict=True)) for c in codes.tolist()] for t in x.tolist()]
+    exact = [
+        [sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(t, c, strict=True)) for c in codes.tolist()]
+        for t in x.tolist()
+    ]
     for row, chosen in zip(exact, nearest(x, codes).tolist(), strict=True):
         # 6 roundings in each length, twice that in its square, for two codes; and one subnormal step of each entry
         assert row[chosen] <= min(row) * (1 + Fraction(24, 2**53)) + Fraction(2.0**-1074) ** 2 * 8
+
+
+def test_distances_that_overflow_are_compared():
+    big = torch.finfo(torch.float64).max
+    x = torch.tensor([[-big, 1.0]], dtype=torch.float64)
+    codes = torch.tensor([[big, 0.0], [big, 1.0], [big / 2, 1.0], [big / 2, 0.0]], dtype=torch.float64)
+    assert nearest(x, codes[:2]).tolist() == [0]
+    assert nearest(x, codes).tolist() == [2]
+
+
+@pytest.mark.parametrize("far", [2.0**40, 2.0**60, 2.0**200])
+def test_distances_that_float64_cannot_tell_apart_count_as_equal(far):
+    """Else the answer would depend on how the matrix product rounds, which depends on the batch."""
+    x, codes = lattice(34, 50, 3).double(), lattice(35, 200, 3).double()
+    x[:, 0] += far
+    distance = np.sqrt(squares(x, codes))
+    assert nearest(x, codes).tolist() == distance.argmin(1).tolist()
 
 
 @dtypes
@@ -145,6 +176,38 @@ def test_neither_autocast_nor_a_product_of_low_precision_changes_the_index():
             assert torch.equal(nearest(x, codes), whole)
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(("precision", "digits"), [("high", 10), ("medium", 7)])
+def test_a_product_that_rounds_its_operands_first_changes_no_index(monkeypatch, precision, digits):
+    """TF32 keeps 10 binary digits after the first, bfloat16 7. Not every processor does as it is allowed to: imitated."""
+
+    def rounded(t: Tensor) -> Tensor:
+        mantissa, exponent = torch.frexp(t)
+        return torch.ldexp(torch.round(mantissa * 2 ** (digits + 1)) / 2 ** (digits + 1), exponent)
+
+    product = torch.Tensor.__matmul__
+    x, codes = draw(22, 300, 64), draw(23, 500, 64)
+    whole = nearest(x, codes)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: product(rounded(a), rounded(b)))
+        assert torch.equal(nearest(x, codes), whole)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_the_matrix_product_excludes_almost_every_code(monkeypatch, offset):
+    """What it does not exclude is compared pair by pair: right as well, and slow."""
+    compared = []
+    measure = _Table._distance
+    monkeypatch.setattr(_Table, "_distance", lambda table, x, c: (compared.append(len(x)), measure(table, x, c))[1])
+    x, codes = draw(36, 500, 16) + offset, draw(37, 400, 16) + offset
+    nearest(x, codes)
+    nearest(x, codes[:1].expand(400, -1))
+    assert sum(compared) < len(x)
 
 
 def test_the_dtypes_of_tokens_and_codes_may_differ():

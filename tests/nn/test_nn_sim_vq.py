@@ -69,9 +69,9 @@ def test_the_index_is_that_of_the_nearest_code():
 @rotations
 @pytest.mark.parametrize(("w", "beta"), [(1.0, 0.25), (1000.0, 2.0), (0.5, 0.0), (0.0, 1.0)])
 def test_the_loss_is_its_formula_for_either_estimator(dtype, rotation, w, beta):
-    module = quantizer(
-        rotation_trick=rotation, commitment_weight=w, input_to_quantize_commit_loss_weight=beta
-    ).to(dtype)
+    module = quantizer(rotation_trick=rotation, commitment_weight=w, input_to_quantize_commit_loss_weight=beta).to(
+        dtype
+    )
     x = draw(4, 7, 6).to(dtype)
     output, _, loss = module(x)
     mse = np.square(x.double().numpy() - output.detach().double().numpy()).mean()
@@ -91,9 +91,7 @@ def test_the_loss_of_narrow_dtypes_is_float32_where_their_squares_overflow():
 @pytest.mark.parametrize(("w", "beta"), [(1.0, 0.25), (3.0, 2.0), (2.0, 0.0)])
 def test_each_half_of_the_loss_trains_its_own_side(rotation, w, beta):
     """∂ℓ/∂x = 2wβ(x − q)/ND is the encoder half alone; ∂ℓ/∂E_k = 2w Σ(q − x)/ND over the tokens of k the codebook's."""
-    module = quantizer(
-        rotation_trick=rotation, commitment_weight=w, input_to_quantize_commit_loss_weight=beta
-    ).double()
+    module = quantizer(rotation_trick=rotation, commitment_weight=w, input_to_quantize_commit_loss_weight=beta).double()
     x = draw(5, 30, 6).double().requires_grad_()
     output, indices, loss = module(x)
     gx, gw = torch.autograd.grad(loss, (x, module.code_transform.weight))
@@ -118,9 +116,7 @@ def test_the_gradient_of_the_output_reaches_the_tokens_and_never_the_codebook(ro
 
 def test_the_flag_chooses_the_estimator():
     x, g = draw(7, 9, 6).requires_grad_(), draw(8, 9, 6)
-    straight, turned = (
-        torch.autograd.grad(quantizer(rotation_trick=flag)(x)[0], x, g)[0] for flag in (False, True)
-    )
+    straight, turned = (torch.autograd.grad(quantizer(rotation_trick=flag)(x)[0], x, g)[0] for flag in (False, True))
     assert torch.equal(straight, g)
     output = quantizer()(x)[0].detach().double().norm(dim=1)
     ratio = output / x.detach().double().norm(dim=1)
