@@ -53,8 +53,7 @@ def _search(x: Tensor, codes: Tensor) -> Tensor:
         chosen = _shape(x, codes)
         for start in range(0, len(x), rows):
             chosen[start : start + rows] = table.nearest(tokens[start : start + rows])
-        finite = tokens.isfinite().all(dim=1) & codes.isfinite().all()
-        return torch.where(finite, chosen, -1)
+        return torch.where(chosen < 0, chosen, table.index[chosen])
 
 
 class _Table:
@@ -70,24 +69,27 @@ class _Table:
     """
 
     def __init__(self, codes: Tensor) -> None:
-        self.codes = codes
-        self.size, width = codes.shape
+        self.scale = _power_of_two(codes.abs().amax())
+        self.mean = (codes / self.scale).mean(dim=0)
+        centred = codes / self.scale - self.mean
+        norm = torch.linalg.vector_norm(centred, dim=1)
+        # index in `codes` of each code kept: a collapsed codebook would make every code a candidate of every token
+        self.index = _without_repeats(codes, norm)
+        self.codes, centred, norm = codes[self.index], centred[self.index], norm[self.index]
+
+        size, width = self.codes.shape
         info = torch.finfo(codes.dtype)
         roundings = (2 * width + 16) * info.eps / 2
         self.gamma = roundings / (1 - roundings) + 3 * _operand_roundoff(codes)
         self.underflow = 4 * (width + 2) * info.tiny
         # the direct comparison's own error, in units of d²: its minimum, too, must be among the candidates
-        self.direct = 4 * (width + 16) * torch.finfo(torch.float64).eps / 2
-        self.scale = _power_of_two(codes.abs().amax())
-        self.mean = (codes / self.scale).mean(dim=0)
-        centred = codes / self.scale - self.mean
-        self.norm = torch.linalg.vector_norm(centred, dim=1)
-        rows = torch.cat([centred, ((1 - self.gamma) * self.norm.square())[:, None], self.norm[:, None]], dim=1)
-        padding = -self.size % BLOCK
-        self.rows = torch.cat([rows, rows[-1:].expand(padding, -1)])
+        self.direct = 8 * (width + 16) * torch.finfo(torch.float64).eps / 2
+        rows = torch.cat([centred, ((1 - self.gamma) * norm.square())[:, None], norm[:, None]], dim=1)
+        self.rows = torch.cat([rows, rows[-1:].expand(-size % BLOCK, -1)])
+        self.block_norm = self.rows[:, -1].reshape(-1, BLOCK).amax(dim=1)
 
     def nearest(self, x: Tensor) -> Tensor:
-        """Return (N,) int64 for x: (N, D)."""
+        """Return the row of `self.codes` nearest to each token, −1 where nothing is: x (N, D), result (N,) int64."""
         scale = torch.maximum(_power_of_two(x.abs().amax(dim=1, keepdim=True)), self.scale)
         ratio = self.scale / scale
         centred = x / scale - self.mean * ratio
@@ -95,25 +97,25 @@ class _Table:
         lower = torch.cat([-2 * centred, ratio, -2 * self.gamma * norm], dim=1) @ self.rows.T
         lower = lower.reshape(len(x), -1, BLOCK)
 
-        token = torch.arange(len(x), device=x.device)
         least = lower.amin(dim=2)
-        block = least.argmin(dim=1)
-        best = (block * BLOCK + lower[token, block].argmin(dim=1)).clamp(max=self.size - 1)
-
-        norm, ratio, code_norm = norm[:, 0], ratio[:, 0], self.norm[best]
+        least_of_all, block = least.min(dim=1)
+        norm, ratio, code_norm = norm[:, 0], ratio[:, 0], self.block_norm[block]
         error = self.gamma * (ratio * code_norm.square() + 2 * norm * code_norm)
-        direct = self.direct * 2 * (norm.square() / ratio + ratio * code_norm.square())
-        reach = least[token, block] + 2 * error + direct + self.underflow
+        direct = self.direct * (norm.square() / ratio + ratio * code_norm.square())
+        reach = least_of_all + 2 * error + direct + self.underflow
 
         token, block = (least <= reach[:, None]).nonzero(as_tuple=True)
         entry, offset = (lower[token, block] <= reach[token, None]).nonzero(as_tuple=True)
         token, code = token[entry], block[entry] * BLOCK + offset
-        real = code < self.size
-        return self._compare(x, best, token[real], code[real])
+        real = code < len(self.codes)
+        return self._closest(x, token[real], code[real])
 
-    def _compare(self, x: Tensor, best: Tensor, token: Tensor, code: Tensor) -> Tensor:
-        """Return `best`, but for tokens with several candidates (token, code) the one at the least distance."""
+    def _closest(self, x: Tensor, token: Tensor, code: Tensor) -> Tensor:
+        """Return for each token the candidate at the least distance, −1 where there is none; (token, code): (P,)."""
+        chosen = token.new_full((len(x),), -1).scatter(0, token, code)
         contested = torch.bincount(token, minlength=len(x))[token] > 1
+        if not contested.any():
+            return chosen
         token, code = token[contested], code[contested]
         distance = torch.empty(len(token), dtype=torch.float64, device=x.device)
         rows = max(1, CHUNK // x.shape[1])
@@ -122,7 +124,7 @@ class _Table:
             distance[part] = self._distance(x[token[part]], self.codes[code[part]])
         least = distance.new_full((len(x),), torch.inf).scatter_reduce(0, token, distance, "amin")
         winner = distance == least[token]
-        return best.scatter(0, token[winner], self.size).scatter_reduce(0, token[winner], code[winner], "amin")
+        return chosen.scatter(0, token, len(self.codes)).scatter_reduce(0, token[winner], code[winner], "amin")
 
     def _distance(self, x: Tensor, code: Tensor) -> Tensor:
         """Return ‖x − code‖ in float64, scaled by powers of two only: nothing overflows, and exact ties stay ties."""
@@ -132,6 +134,18 @@ class _Table:
         difference = x.double() * factor - code.double() * factor
         scale = _power_of_two(difference.abs().amax(dim=1))
         return scale * (difference / scale[:, None]).square().sum(dim=1).sqrt()
+
+
+def _without_repeats(codes: Tensor, norm: Tensor) -> Tensor:
+    """Return in ascending order the indices of `codes` (K, D) that repeat no lower one, (≤ K,).
+
+    Equal codes have equal norms (K,) and so meet when sorted by it. One that another of its norm keeps from its twin
+    is not seen, which costs time and no correctness.
+    """
+    order = norm.sort(stable=True).indices
+    repeats = (codes[order[1:]] == codes[order[:-1]]).all(dim=1)
+    first = torch.ones_like(order, dtype=torch.bool).index_fill(0, order[1:][repeats], False)
+    return first.nonzero()[:, 0]
 
 
 def _power_of_two(largest: Tensor) -> Tensor:
