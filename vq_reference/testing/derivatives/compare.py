@@ -48,8 +48,8 @@ def compare(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> list[
             verdict = Verdict.DIFFERS
         else:
             verdict, why = Verdict.CANNOT_TELL, _reason(slopes, k, moved)
-        numbers = (float(number[k]) / probe.unit for number in (probe.autograd, value, error, scale))
-        found.append(Comparison(name, *numbers, verdict, why))
+        a, b, e, s = (float(number[k]) / probe.unit for number in (probe.autograd, value, error, scale))
+        found.append(Comparison(name, a, b, e, s, verdict, why))
     return found
 
 

@@ -28,13 +28,14 @@ def locate(subject: Subject, declared: DeclaredFunction, probe: Probe, row: int,
     tensor, k = _input_coordinate(declared, probe, row, gradient)
     direction, unit = along(subject.origin[tensor], k)
     h = steps(declared.unit_roundoff)[0]
-    column = declared.slope({tensor: direction}, lambda found: entries({name: found[name]}), h, np.zeros(1)).value
+    slopes = declared.slope({tensor: direction}, lambda found: entries({name: found[name]}), h, np.zeros(1))
+    column = torch.from_numpy(slopes.value / unit).to(weight)
     with vector_products(subject) as (_, product):
 
         def autograd(cotangent: Tensor) -> Tensor:
             return product(name, cotangent)[tensor].to(torch.float64)
 
-        one = _output_entry(weight, torch.from_numpy(column / unit).to(weight), lambda w: float(autograd(w).view(-1)[k]))
+        one = _output_entry(weight, column, lambda masked: float(autograd(masked).view(-1)[k]))
         entry = single(subject, (name, one), tensor, k, autograd(one))
     return compare(declared, entry, outputs)[0]
 

@@ -12,7 +12,7 @@ not*. Everything behind a stop is computed from constants, and comes out the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,9 +32,9 @@ def following(tape: Tape) -> Iterator[None]:
         yield
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, tape: Tape) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tape = tape
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -51,7 +51,8 @@ class _Operations(TorchDispatchMode):
         carries = bool(live) and torch.is_grad_enabled()
         if self.tape.uses_an_overwritten_value(live):
             self.tape.obstacle(f"{op.name} reads a live value by the second name (data, detach) of a constant")
-        if carries and self.tape.overwrites_a_stopped_value(written):
+        into_a_constant = self.tape.overwrites_a_stopped_value(written) or any(not _is_real(t) for t in written)
+        if carries and into_a_constant:
             return self.tape.stopped(op.name, compute, written, [])
         if carries and not op.detaches and not op.staircase and kwargs.get("rounding_mode") is None:
             self._refuse_unseen(op, live, written, carries=True)
@@ -86,6 +87,10 @@ class _Operations(TorchDispatchMode):
                 self.tape.coarse.append(tensor)
 
 
+def _is_real(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 _READ_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _WRITE_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 
@@ -110,20 +115,13 @@ class _Attributes(TorchFunctionMode):
                 self.tape.alias(result)
             return result
         if func == _READ_DATA or func is Tensor.tolist:
-            return self._stopped(_name(func), compute, [], [subject])
+            return self.tape.unfollowed(self.tape.stopped)(_name(func), compute, [], [subject])
         if func is Tensor.detach_:
             compute()  # first, so that the recorded value may be written into it
-            return self._stopped("Tensor.detach_", lambda: subject, [subject], [])
+            return self.tape.unfollowed(self.tape.stopped)("Tensor.detach_", lambda: subject, [subject], [])
         if func == _WRITE_DATA:
             self.tape.obstacle("Tensor.data is assigned on a tensor that carries a gradient")
         return compute()
-
-    def _stopped(self, name: str, compute: Callable[[], Any], written: list[Tensor], sources: list[Tensor]) -> Any:
-        self.tape.paused = True
-        try:
-            return self.tape.stopped(name, compute, written, sources)
-        finally:
-            self.tape.paused = False
 
 
 def _name(func: Any) -> str:

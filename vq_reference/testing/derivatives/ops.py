@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 # Their derivative is zero by definition (torch's derivatives.yaml), and they are staircases or draws: constants to
 # autograd, though what they return "requires grad".
 STAIRCASES = frozenset(
-    "bernoulli ceil fix floor normal normal_functional poisson rint round sgn sign trunc".split(),
+    ("bernoulli", "ceil", "fix", "floor", "normal", "normal_functional", "poisson", "round", "sgn", "sign", "trunc")
 )
 
 # They carry a derivative that is not that of what they compute: a straight-through estimator inside one operation.
@@ -40,7 +40,7 @@ class Op:
     detaches: bool
 
 
-@lru_cache(maxsize=None)
+@cache
 def describe(func: Any) -> Op:
     """Return what is known of a dispatcher overload; read once per overload."""
     written: list[int | str] = []
@@ -72,9 +72,7 @@ def written_tensors(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> li
     """Return the tensors that a call of `op` changes in place."""
     if not op.written:
         return []
-    chosen = (
-        kwargs.get(key) if isinstance(key, str) else args[key] if key < len(args) else None for key in op.written
-    )
+    chosen = (kwargs.get(key) if isinstance(key, str) else args[key] if key < len(args) else None for key in op.written)
     return list(tensors(chosen))
 
 

@@ -89,7 +89,9 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
                     sums[:, row] += float(moved.sum()), float(moved.abs().sum()), float(reach)
             cotangents = tuple(weights.items())
             names = [f"{name} along direction {k + 1}" for name in live]
-            probes.append(Probe(direction, _weighted(cotangents), _sizes(cotangents), names, *sums, cotangents))
+            slopes, pull, reach = sums
+            measure, size = _weighted(cotangents), _sizes(cotangents)
+            probes.append(Probe(direction, measure, size, names, slopes, pull, reach, cotangents))
         return Plan(probes, {name: y.detach() for name, y in live.items()}, sorted(without))
 
 

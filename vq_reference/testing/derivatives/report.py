@@ -62,7 +62,7 @@ class GradientReport:
 
     def __str__(self) -> str:
         lines = [f"{self.verdict.value}: {self.reason}" if self.reason else self.verdict.value]
-        lines += [f"  {comparison}" for comparison in (*self.comparisons, *([self.discrepancy] or [])) if comparison]
+        lines += [f"  {comparison}" for comparison in self.comparisons]
         if self.stops:
             lines.append("  stopped: " + ", ".join(f"{name} ×{n}" for name, n in Counter(self.stops).items()))
         if self.no_gradient:

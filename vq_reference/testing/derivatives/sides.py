@@ -1,4 +1,4 @@
-"""The two sides that are compared: autograd as it runs, and the declared function, whose stopped values are constants."""
+"""The two sides of a comparison: autograd as it runs, and the function whose stopped values are constants."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ from vq_reference.testing.derivatives.step import Floats, Slope, slope
 from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
 from vq_reference.testing.derivatives.tape import Tape
 
-# torch's own custom functions, and what each of them declares to be
-_TORCHS_OWN: Mapping[type, Callable[..., Any]] = {
-    checkpoint.CheckpointFunction: lambda run, preserve_random_numbers, *args: run(*args),
-    BackwardHookFunction: lambda *tensors: tuple(t.view_as(t) for t in tensors),
-}
+# torch's own custom functions: a reentrant checkpoint, and the identity that a full backward hook hangs on
+_CHECKPOINT, _HOOK = checkpoint.CheckpointFunction, BackwardHookFunction
 
 
 @contextmanager
@@ -32,17 +29,18 @@ def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, 
     with subject.at() as (leaves, call):
         outputs = {name: tensor for name, tensor in call().items() if tensor.requires_grad}
         # a reentrant checkpoint refuses torch.autograd.grad
-        reentrant = checkpoint.CheckpointFunction.__name__ in Graph(outputs.values(), leaves.values()).custom_functions()
+        reentrant = _CHECKPOINT.__name__ in Graph(outputs.values(), leaves.values()).custom_functions()
 
         def product(name: str, cotangent: Tensor) -> dict[str, Tensor]:
             tensors = list(leaves.values())
             if reentrant:
                 for tensor in tensors:
                     tensor.grad = None
-                outputs[name].backward(cotangent, retain_graph=True)
+                outputs[name].backward(cotangent, retain_graph=True)  # type: ignore[no-untyped-call]
                 found = [tensor.grad for tensor in tensors]
             else:
-                found = list(torch.autograd.grad(outputs[name], tensors, cotangent, retain_graph=True, allow_unused=True))
+                output = outputs[name]
+                found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
             return {
                 leaf: torch.zeros_like(tensor) if grad is None else grad.detach().clone()
                 for (leaf, tensor), grad in zip(leaves.items(), found, strict=True)
@@ -60,22 +58,30 @@ class DeclaredFunction:
 
     def __init__(self, subject: Subject, functions: Mapping[type, Callable[..., Any]]) -> None:
         self._subject = subject
-        self._functions = {**_TORCHS_OWN, **functions}
         self.tape = Tape()
+        self._functions = {
+            _CHECKPOINT: lambda run, preserve_random_numbers, *args: run(*args),
+            _HOOK: self.tape.unfollowed(_HOOK.apply),
+            **functions,
+        }
         with subject.at() as (leaves, call):
             with standing_in(self._functions), following(self.tape):
                 outputs = call()
             live = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
             graph = Graph(live.values(), leaves.values())
         self.outputs = {name: tensor.detach() for name, tensor in live.items()}
-        self.obstacles = [f"custom autograd.Function {name} cannot be followed" for name in graph.custom_functions()]
+        self.obstacles = [
+            f"custom autograd.Function {name} cannot be followed"
+            for name in graph.custom_functions()
+            if name != _HOOK.__name__
+        ]
         self.obstacles += self.tape.obstacles
         on_the_way = [tensor.dtype for tensor in self.tape.coarse if tensor in graph]
         self.unit_roundoff = max(torch.finfo(dtype).eps / 2 for dtype in (torch.float64, *on_the_way))
         self.tape.coarse.clear()
 
     def __call__(self, shift: Point) -> Outputs:
-        """Return the outputs at the origin moved by `shift`. Raises Diverged when the program took another way."""
+        """Return the outputs at the origin moved by `shift`. Raises DivergedError when the program took another way."""
         self.tape.rewind()
         with self._subject.at(shift) as (_, call), standing_in(self._functions), following(self.tape):
             outputs = call()

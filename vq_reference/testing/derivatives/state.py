@@ -59,7 +59,7 @@ class Attributes:
                 vars(module)[table].update(entries)
 
     def replace(self, copy: Callable[[Tensor], Tensor]) -> None:
-        """Put `copy` of each parameter, buffer and tensor attribute in its place; compiled children run in eager mode."""
+        """Put a `copy` in the place of each parameter, buffer and tensor attribute; compiled children become eager."""
         for module, (attributes, tables) in zip(self.modules, self._saved, strict=True):
             for name, tensor in (*tables["_parameters"].items(), *tables["_buffers"].items()):
                 if tensor is not None:

@@ -67,7 +67,7 @@ def resolution(u: float) -> float:
 
     u^(1/3): a third of the digits. Where the steps above fit, two thirds are reached.
     """
-    return u ** (1 / 3)
+    return float(u ** (1 / 3))
 
 
 def settle(slopes: list[Slope]) -> tuple[Floats, Floats]:

@@ -66,7 +66,7 @@ class Subject:
         def copy(tensor: Tensor) -> Tensor:
             if id(tensor) not in twins:
                 name = self._names.get(id(tensor))
-                twins[id(tensor)] = twin = _twin(tensor, shift[name] if shift and name else None, name is not None)
+                twins[id(tensor)] = twin = _twin(tensor, shift.get(name) if shift and name else None, name is not None)
                 if name is not None:
                     leaves[name] = twin
             return twins[id(tensor)]
@@ -149,6 +149,6 @@ def _twin(tensor: Tensor, shift: Tensor | None, leaf: bool) -> Tensor:
     if isinstance(tensor, nn.Parameter):
         twin = nn.Parameter(twin.detach(), requires_grad=twin.requires_grad)
         for hook in (tensor._backward_hooks or {}).values():
-            twin.register_hook(hook)
+            twin.register_hook(hook)  # type: ignore[no-untyped-call]
     vars(twin).update(vars(tensor))
     return twin

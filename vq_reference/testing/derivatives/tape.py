@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The replayed run called other operations than the recorded one: it is not the same function any more."""
 
 
@@ -28,6 +28,10 @@ class Event:
     held: dict[int, Any] = field(default_factory=dict)
     structure: Any = None
     written: list[Tensor] = field(default_factory=list)
+
+    def results(self) -> Any:
+        """Return all results, where all are held."""
+        return tree_unflatten([copy(value) for value in self.held.values()], self.structure)
 
 
 class Tape:
@@ -68,9 +72,9 @@ class Tape:
         self._forget_memory()
 
     def finish(self) -> None:
-        """Raise Diverged when the replayed run ended early."""
+        """Raise DivergedError when the replayed run ended early."""
         if self._position != len(self.events):
-            raise Diverged(f"it ended before {self.events[self._position].name} (operation {self._position})")
+            raise DivergedError(f"it ended before {self.events[self._position].name} (operation {self._position})")
 
     def obstacle(self, text: str) -> None:
         """Note, once, something that cannot be followed."""
@@ -78,15 +82,22 @@ class Tape:
             self.obstacles.append(text)
 
     def computed(self, name: str, compute: Callable[[], Any], indices: bool) -> Any:
-        """An operation that is computed again; with `indices`, its integer results are choices, and are held."""
+        """Handle an operation that is computed again, apart from its `indices`.
+
+        Those are the results that are no real tensors: integers, truth values, Python numbers. They are held.
+        """
         if not self.replaying:
             result = compute()
             event = Event(name)
             if indices:
-                event.held = {k: copy(leaf) for k, leaf in enumerate(tree_flatten(result)[0]) if _is_choice(leaf)}
+                leaves, structure = tree_flatten(result)
+                event.held = {k: copy(leaf) for k, leaf in enumerate(leaves) if _is_choice(leaf)}
+                event.structure = structure if len(event.held) == len(leaves) > 0 else None
             self.events.append(event)
             return result
         event = self._next(name)
+        if event.structure is not None:
+            return event.results()
         result = compute()
         if not event.held:
             return result
@@ -98,7 +109,7 @@ class Tape:
         return tree_unflatten(leaves, structure)
 
     def stopped(self, name: str, compute: Callable[[], Any], written: list[Tensor], sources: list[Tensor]) -> Any:
-        """An operation whose results are constants: recorded, and handed back on replay.
+        """Handle an operation whose results are constants: recorded, and handed back on replay.
 
         written: the arguments that it changes in place. sources: its arguments that carry a gradient.
         """
@@ -117,11 +128,23 @@ class Tape:
             for tensor, value in zip(written, event.written, strict=True):
                 tensor.copy_(value)
             return result
-        return tree_unflatten([copy(value) for value in event.held.values()], event.structure)
+        return event.results()
 
     def shares_a_stopped_value(self, tensor: Tensor) -> bool:
         """Whether writing into `tensor` would change a value through a stop, where autograd does not see it."""
         return bool(self._shared) and _storage(tensor) in self._shared
+
+    def unfollowed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function whose operations are not the program's."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.paused = True
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.paused = False
+
+        return run
 
     def alias(self, tensor: Tensor) -> None:
         """Note that `tensor` is a second name, by ``data`` or ``detach``, for the memory of a stopped tensor."""
@@ -142,10 +165,10 @@ class Tape:
 
     def _next(self, name: str) -> Event:
         if self._position == len(self.events):
-            raise Diverged(f"it goes on with {name} where the recorded run ended")
+            raise DivergedError(f"it goes on with {name} where the recorded run ended")
         event = self.events[self._position]
         if event.name != name:
-            raise Diverged(f"operation {self._position} is {name}, and was {event.name}")
+            raise DivergedError(f"operation {self._position} is {name}, and was {event.name}")
         self._position += 1
         return event
 
@@ -167,12 +190,14 @@ def copy(value: Any) -> Any:
     twin = value.detach().clone()
     if value.layout is not torch.strided or twin.stride() == value.stride():
         return twin
-    storage = value.untyped_storage().clone()
-    return twin.new_empty(0).set_(storage, value.storage_offset(), value.size(), value.stride())  # type: ignore[arg-type]
+    storage = value.untyped_storage().clone()  # type: ignore[no-untyped-call]
+    return twin.new_empty(0).set_(storage, value.storage_offset(), value.size(), value.stride())
 
 
 def _is_choice(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and not (leaf.is_floating_point() or leaf.is_complex())
+    if isinstance(leaf, Tensor):
+        return not (leaf.is_floating_point() or leaf.is_complex())
+    return isinstance(leaf, (bool, int, float, complex))
 
 
 def _memory(tensor: Tensor) -> Any:
