@@ -36,7 +36,7 @@ def locate(subject: Subject, declared: DeclaredFunction, probe: Probe, row: int,
             return product(name, cotangent)[tensor].to(torch.float64)
 
         one = _output_entry(weight, column, lambda masked: float(autograd(masked).view(-1)[k]))
-        entry = single(subject, (name, one), tensor, k, autograd(one))
+        entry = single(subject, name, one, tensor, k, autograd(one))
     return compare(declared, entry, outputs)[0]
 
 
@@ -84,5 +84,5 @@ def _output_entry(weight: Tensor, column: Tensor, autograd: Callable[[Tensor], f
         # not a number counts as the larger one
         lo, hi = (middle, hi) if not apart[0] >= apart[1] and apart[0] == apart[0] else (lo, middle)
     one = torch.zeros_like(flat)
-    one[lo] = 1
+    one[lo] = flat[lo]
     return one.reshape(weight.shape)

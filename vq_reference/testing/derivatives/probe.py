@@ -18,7 +18,7 @@ from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
 class Probe:
     """One direction, and some numbers measured of the outputs.
 
-    direction: tensor name -> what to add for t = 1. unit: the length that counts as 1 when results are reported.
+    direction: tensor name -> what to add for t = 1. unit: the slope that counts as 1 when results are reported.
     measure: outputs -> the numbers. size: outputs -> the sums of absolute terms in them. names: what each is called.
     autograd: their slopes along `direction`. pull: Σ|∂/∂x · direction|. reach: Σ|∂/∂x · x|.
     cotangents: output name and weights of each number; empty where the numbers are the entries themselves.
@@ -66,12 +66,7 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
 
     A single wrong entry of the Jacobian shows in a random direction with probability one.
     """
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device)
-
-    probes = []
+    draw, probes = _normal(seed), []
     without = set(subject.origin)
     with vector_products(subject) as (live, product):
         for k in range(directions):
@@ -85,8 +80,8 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
                     if bool((g != 0).any()):
                         without.discard(tensor)
                     moved = g * direction[tensor]
-                    reach = (g * subject.origin[tensor]).abs().sum()
-                    sums[:, row] += float(moved.sum()), float(moved.abs().sum()), float(reach)
+                    still = (g * subject.origin[tensor]).nan_to_num().abs()
+                    sums[:, row] += float(moved.sum()), float(moved.nan_to_num().abs().sum()), float(still.sum())
             cotangents = tuple(weights.items())
             names = [f"{name} along direction {k + 1}" for name in live]
             slopes, pull, reach = sums
@@ -95,21 +90,25 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
         return Plan(probes, {name: y.detach() for name, y in live.items()}, sorted(without))
 
 
-def every_entry(subject: Subject) -> Plan:
+def every_entry(subject: Subject, seed: int) -> Plan:
     """Plan each coordinate of each tensor on its own, and each entry of each output: the full Jacobian."""
+    draw = _normal(seed)
     with vector_products(subject) as (live, product):
         outputs = {name: y.detach() for name, y in live.items()}
         blocks: dict[str, list[Tensor]] = {name: [] for name in subject.origin}
         for name, y in live.items():
-            for one in torch.eye(y.numel(), dtype=y.dtype, device=y.device):
-                for tensor, g in product(name, one.reshape(y.shape)).items():
-                    blocks[tensor].append(g.to(torch.float64).flatten())
+            for k, weight in enumerate(draw(y).flatten().tolist()):
+                # weighted, since a backward that is not linear may be right at a weight of 1
+                one = _one_entry(y, k, weight)
+                for tensor, g in product(name, one).items():
+                    blocks[tensor].append(g.to(torch.float64).flatten() / weight)
     names = [f"{name}{coordinate(k, y.shape)}" for name, y in outputs.items() for k in range(y.numel())]
     jacobians = {name: torch.stack(rows).cpu().numpy() for name, rows in blocks.items() if rows}
     without = [name for name, jacobian in jacobians.items() if not jacobian.any()]
     flat = {name: x.flatten().cpu().numpy() for name, x in subject.origin.items()}
-    pull = sum((np.abs(j).sum(axis=1) * length(subject.origin[name]) for name, j in jacobians.items()), np.zeros(1))
-    reach = sum((np.abs(j) @ np.abs(flat[name]) for name, j in jacobians.items()), np.zeros(1))
+    sizes = {name: np.abs(np.nan_to_num(jacobian)) for name, jacobian in jacobians.items()}
+    pull = sum((j.sum(axis=1) * length(subject.origin[name]) for name, j in sizes.items()), np.zeros(1))
+    reach = sum((j @ np.abs(flat[name]) for name, j in sizes.items()), np.zeros(1))
     probes = []
     for tensor, jacobian in jacobians.items():
         x = subject.origin[tensor]
@@ -121,19 +120,21 @@ def every_entry(subject: Subject) -> Plan:
     return Plan(probes, outputs, without)
 
 
-def single(subject: Subject, output: tuple[str, Tensor], tensor: str, k: int, gradient: Tensor) -> Probe:
-    """Plan one entry of the Jacobian: ∂(weights · output)/∂tensor[k], with weights that are zero but at one place.
+def single(subject: Subject, output: str, weight: Tensor, tensor: str, k: int, gradient: Tensor) -> Probe:
+    """Plan one entry of the Jacobian: the k-th of `tensor`, and the one place of `output` where `weight` is not zero.
 
-    output: name and weights. gradient: autograd's, of that entry of the output by the whole tensor.
+    gradient: autograd's, of the output with that weight by the whole tensor.
     """
     x = subject.origin[tensor]
-    direction, unit = along(x, k)
-    name, weight = output
-    of = f"d {name}{coordinate(int(weight.argmax()), weight.shape)} / d {tensor}{coordinate(k, x.shape)}"
-    slope = np.array([float(gradient.view(-1)[k]) * unit])
-    pull, reach = float(gradient.abs().sum()) * unit, float((gradient * x).abs().sum())
-    measure, size = _weighted((output,)), _sizes((output,))
-    return Probe({tensor: direction}, measure, size, [of], slope, np.array([pull]), np.array([reach]), unit=unit)
+    direction, moved = along(x, k)
+    place = int(weight.abs().argmax())
+    of = f"d {output}{coordinate(place, weight.shape)} / d {tensor}{coordinate(k, x.shape)}"
+    slope = np.array([float(gradient.view(-1)[k]) * moved])
+    finite = gradient.nan_to_num().abs()
+    pull, reach = np.array([float(finite.sum()) * moved]), np.array([float((finite * x.abs()).sum())])
+    cotangents = ((output, weight),)
+    unit = moved * float(weight.view(-1)[place])
+    return Probe({tensor: direction}, _weighted(cotangents), _sizes(cotangents), [of], slope, pull, reach, unit=unit)
 
 
 def coordinate(k: int, shape: torch.Size) -> str:
@@ -143,6 +144,17 @@ def coordinate(k: int, shape: torch.Size) -> str:
     '[1, 2]'
     """
     return str([int(i) for i in np.unravel_index(k, tuple(shape))]) if shape else ""
+
+
+def _normal(seed: int) -> Callable[[Tensor], Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return lambda like: torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device)
+
+
+def _one_entry(like: Tensor, k: int, weight: float) -> Tensor:
+    one = torch.zeros(like.numel(), dtype=like.dtype, device=like.device)
+    one[k] = weight
+    return one.reshape(like.shape)
 
 
 def _absolute(outputs: Outputs) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -59,7 +60,7 @@ class Attributes:
                 vars(module)[table].update(entries)
 
     def replace(self, copy: Callable[[Tensor], Tensor]) -> None:
-        """Put a `copy` in the place of each parameter, buffer and tensor attribute; compiled children become eager."""
+        """Put a `copy` in the place of each parameter, buffer and tensor attribute; compiled modules run eagerly."""
         for module, (attributes, tables) in zip(self.modules, self._saved, strict=True):
             for name, tensor in (*tables["_parameters"].items(), *tables["_buffers"].items()):
                 if tensor is not None:
@@ -67,9 +68,8 @@ class Attributes:
             for name, value in attributes.items():
                 if isinstance(value, Tensor):
                     setattr(module, name, copy(value))
-            for name, child in tables["_modules"].items():
-                if child is not eager(child):
-                    vars(module)["_modules"][name] = eager(child)
+            if eager(module) is not module:
+                vars(module)["forward"] = eager(module).forward
             if attributes.get("_compiled_call_impl") is not None:
                 vars(module)["_compiled_call_impl"] = None
 
@@ -83,9 +83,18 @@ def eager(function: Any) -> Any:
 
 def compiled(function: Any, modules: Sequence[nn.Module]) -> bool:
     """Whether `torch.compile` has a hand in the function or in one of the modules."""
-    inside = (child for module in modules for child in module.children())
     in_place = any(vars(module).get("_compiled_call_impl") is not None for module in modules)
-    return in_place or any(eager(thing) is not thing for thing in (function, *inside))
+    return in_place or any(eager(thing) is not thing for thing in (function, *modules))
+
+
+@contextmanager
+def compiling_nothing() -> Iterator[None]:
+    """Run functions that `torch.compile` was given as they were, where torch can (2.6 and later)."""
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

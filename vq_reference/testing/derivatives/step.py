@@ -80,8 +80,6 @@ def settle(slopes: list[Slope]) -> tuple[Floats, Floats]:
     error = np.stack([one.error for one in slopes])
     best = np.argmin(np.where(np.isfinite(error), error, np.inf), axis=0)[None]
     chosen, own = np.take_along_axis(value, best, 0)[0], np.take_along_axis(error, best, 0)[0]
-    if len(slopes) == 1:
-        return chosen, own
     distance = np.abs(value - chosen)
     np.put_along_axis(distance, best, np.inf, 0)
     return chosen, own + distance.min(axis=0)

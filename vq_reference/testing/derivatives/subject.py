@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from vq_reference.testing.derivatives.state import Attributes, Randomness, compiled, default_dtype, eager
+from vq_reference.testing.derivatives.state import (
+    Attributes,
+    Randomness,
+    compiled,
+    compiling_nothing,
+    default_dtype,
+    eager,
+)
 from vq_reference.testing.derivatives.structure import named_tensors
 
 Point = Mapping[str, Tensor]
@@ -38,10 +45,8 @@ class Subject:
         args = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
         self._leaves, self._structure = tree_flatten((args, dict(kwargs)))
         roots = _roots(self.function)
-        modules = {id(m): m for root in roots.values() for m in eager(root).modules()}
-        modules.update({id(m): m for child in list(modules.values()) for m in eager(child).modules()})
-        self.modules = [m for m in modules.values() if eager(m) is m]
-        self.was_compiled = compiled(function, list(modules.values()))
+        self.modules = list({id(m): m for root in roots.values() for m in root.modules()}.values())
+        self.was_compiled = compiled(function, self.modules)
         for module in self.modules:
             if isinstance(module, torch.jit.ScriptModule):
                 raise TypeError(f"{type(module).__name__} is a ScriptModule: give the nn.Module that it was made from")
@@ -88,7 +93,7 @@ class Subject:
             }
 
         try:
-            with default_dtype(torch.float64), torch.enable_grad():
+            with default_dtype(torch.float64), compiling_nothing(), torch.enable_grad():
                 yield leaves, call
         finally:
             self._attributes.put_back()
@@ -108,8 +113,8 @@ def _roots(function: Callable[..., Any]) -> dict[str, nn.Module]:
     if inspect.isfunction(function) or inspect.ismethod(function):
         reached = inspect.getclosurevars(function)
         for name, value in (*reached.globals.items(), *reached.nonlocals.items()):
-            if isinstance(eager(value), nn.Module):
-                found.setdefault(name, eager(value))
+            if isinstance(value, nn.Module):
+                found.setdefault(name, value)
     return found
 
 
