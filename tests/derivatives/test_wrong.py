@@ -235,8 +235,9 @@ TAMPERED = {
     buffer_overwritten_before_backward: ("first", "inputs"),
     buffer_overwritten_by_numpy: ("first", "inputs"),
     saved_tensors_compressed: ("first", "second", "inputs"),
-    reentrant_checkpoint_that_drops_again: ("first", "inputs"),
-    checkpoint_without_reentry_that_drops_again: ("first", "inputs"),
+    # these drop others in each backward, so that an entry may be right by chance, and a direction is all there is
+    reentrant_checkpoint_that_drops_again: ("first", "inputs", "output along"),
+    checkpoint_without_reentry_that_drops_again: ("first", "inputs", "output along"),
     checkpoint_of_a_counter: ("first", "inputs"),
 }
 
@@ -248,7 +249,7 @@ def test_a_backward_that_is_not_the_forwards_differs_where_it_was_tampered_with(
     assert right.agrees, right
     wrong = check_gradient(Scaled(program), X, full=full)
     assert wrong.verdict is Verdict.DIFFERS, wrong
-    tensor = wrong.discrepancy.of.split(" / d ")[1]
+    tensor = wrong.discrepancy.of.split(" / d ")[-1]
     assert tensor.startswith(TAMPERED[program]), wrong
 
 

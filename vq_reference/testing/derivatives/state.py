@@ -50,14 +50,14 @@ class Attributes:
     def put_back(self) -> None:
         """Give every module its attributes back, the very same objects."""
         for module, (attributes, tables) in zip(self.modules, self._saved, strict=True):
-            for name, parameter in tables["_parameters"].items():
-                if parameter is not None:
-                    setattr(module, name, parameter)  # by setattr: nn.RNN keeps a second list of its own
             vars(module).clear()
             vars(module).update(attributes)
             for table, entries in tables.items():
                 vars(module)[table].clear()
                 vars(module)[table].update(entries)
+            for name, parameter in tables["_parameters"].items():
+                if parameter is not None:
+                    setattr(module, name, parameter)  # by setattr: nn.RNN keeps a second list of its own
 
     def replace(self, copy: Callable[[Tensor], Tensor]) -> None:
         """Put a `copy` in the place of each parameter, buffer and tensor attribute; compiled modules run eagerly."""
@@ -90,7 +90,7 @@ def compiled(function: Any, modules: Sequence[nn.Module]) -> bool:
 @contextmanager
 def compiling_nothing() -> Iterator[None]:
     """Run functions that `torch.compile` was given as they were, where torch can (2.6 and later)."""
-    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
+    if "torch._dynamo" not in sys.modules or not hasattr(getattr(torch, "compiler", None), "set_stance"):
         yield
         return
     with torch.compiler.set_stance("force_eager"):

@@ -54,6 +54,10 @@ class Subject:
         available = dict(named_tensors(args, "inputs")) | dict(named_tensors(kwargs, "kwargs"))
         named = _parameters(roots)
         chosen = _choose(available, named, wrt)
+        if not chosen:
+            raise ValueError(
+                f"nothing to differentiate by: no floating tensor among {', '.join(available) or 'no input'}"
+            )
         self._names = {id(tensor): name for name, tensor in chosen.items()}
         self.origin = {name: tensor.detach().to(torch.float64).clone() for name, tensor in chosen.items()}
         self._attributes, self._randomness = Attributes(self.modules), Randomness(self.modules)
