@@ -41,11 +41,11 @@ from platformdirs import user_cache_path
 _SECONDS = 180
 
 
-class ReleaseUnavailable(Exception):  # noqa: N818  (what happened, said in the name)
+class ReleaseUnavailable(Exception):
     """No tool could deliver a release: no network, no such version, no pip and no uv."""
 
 
-class ReleaseRefused(Exception):  # noqa: N818  (what happened, said in the name)
+class ReleaseRefused(Exception):
     """What was delivered is not what was released: a hash differs."""
 
 

@@ -20,7 +20,7 @@ ESTIMATORS = ("rotation", "straight-through")
 PROCESSES = 2
 
 
-class CouldNotRun(Exception):  # noqa: N818  (what happened, said in the name)
+class CouldNotRun(Exception):
     """A child process gave no answer."""
 
 
