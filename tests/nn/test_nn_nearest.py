@@ -180,7 +180,7 @@ def test_neither_autocast_nor_a_product_of_low_precision_changes_the_index():
 
 @pytest.mark.parametrize(("precision", "digits"), [("high", 10), ("medium", 7)])
 def test_a_product_that_rounds_its_operands_first_changes_no_index(monkeypatch, precision, digits):
-    """TF32 keeps 10 binary digits after the first, bfloat16 7. Not every processor does as it is allowed to: imitated."""
+    """TF32 keeps 10 binary digits after the first, bfloat16 7. Not every processor does what it may: imitated."""
 
     def rounded(t: Tensor) -> Tensor:
         mantissa, exponent = torch.frexp(t)
@@ -258,7 +258,7 @@ def test_input_that_does_not_fit_is_named():
         nearest(x[0], x)
     with pytest.raises(ValueError, match=r"codes is \(0, 4\): expected at least one code"):
         nearest(x, x[:0])
-    with pytest.raises(TypeError, match="codes has dtype torch.int64"):
+    with pytest.raises(TypeError, match=r"codes has dtype torch\.int64"):
         nearest(x, x.long())
-    with pytest.raises(TypeError, match="x has dtype torch.complex64"):
+    with pytest.raises(TypeError, match=r"x has dtype torch\.complex64"):
         nearest(x + 0j, x)

@@ -17,7 +17,6 @@ import csv
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -217,17 +216,22 @@ def _install(line: str, target: Path) -> None:
 def _tools() -> Iterator[tuple[str, list[str]]]:
     """Yield the tools at hand, the one whose settings this environment was made with first."""
     tools: dict[str, list[str]] = {}
-    if importlib.util.find_spec("pip"):
+    if _has("pip"):
         quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-compile"]
         tools["pip"] = [sys.executable, "-m", "pip", "install", *quiet]
     program = shutil.which("uv")
-    if program or importlib.util.find_spec("uv"):
+    if program or _has("uv"):
         start = [program] if program else [sys.executable, "-m", "uv"]
         # Copied, not linked: a file that is changed here must not change in uv's own cache.
         tools["uv"] = [*start, "pip", "install", "--quiet", "--link-mode", "copy", "--python", sys.executable]
     settings = Path(sys.prefix) / "pyvenv.cfg"
     made_by_uv = settings.is_file() and re.search(r"^uv\s*=", settings.read_text("utf-8"), re.MULTILINE)
     yield from sorted(tools.items(), reverse=bool(made_by_uv))
+
+
+def _has(tool: str) -> bool:
+    """Say whether this environment has the tool, without importing it: setuptools warns where pip is looked up late."""
+    return any(importlib.metadata.distributions(name=tool))
 
 
 def _reason(messages: str) -> str:
