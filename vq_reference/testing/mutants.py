@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 
+
 @dataclass(frozen=True)
 class Mutant:
     """One deliberate fault.
@@ -77,6 +78,7 @@ class Mutant:
                 function.__code__ = code
                 function.__defaults__, function.__kwdefaults__ = defaults, keywords  # type: ignore[assignment]
 
+
 def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
     """Yield every function that the module itself defines, its methods and properties too, by qualified name."""
     for name, value in vars(module).items():
@@ -89,7 +91,10 @@ def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
             if isinstance(found, FunctionType):
                 yield f"{name}.{member}", found
 
+
 def _differ(right: FunctionType, wrong: FunctionType) -> bool:
-    same_code = right.__code__.co_code == wrong.__code__.co_code and right.__code__.co_consts == wrong.__code__.co_consts
+    same_code = (
+        right.__code__.co_code == wrong.__code__.co_code and right.__code__.co_consts == wrong.__code__.co_consts
+    )
     same_names = right.__code__.co_names == wrong.__code__.co_names
     return not (same_code and same_names and right.__defaults__ == wrong.__defaults__)
