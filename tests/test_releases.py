@@ -43,16 +43,14 @@ def shelf(tmp_path, monkeypatch):
 @pytest.fixture(params=["pip", "uv"])
 def only_tool(request, monkeypatch):
     """Leave one of the two tools."""
-    if request.param == "pip":
-        _without_uv(monkeypatch)
-    else:
-        monkeypatch.setitem(sys.modules, "pip", None)
+    _only(monkeypatch, request.param)
     return request.param
 
 
-def _without_uv(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setitem(sys.modules, "uv", None)
+def _only(monkeypatch, *tools):
+    if "uv" not in tools:
+        monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(releases, "_has", lambda tool: tool in tools)
 
 
 def _wheel(shelf: Path, version: str, source: str = "", recorded: str | None = None) -> Path:
@@ -182,8 +180,7 @@ def test_a_release_that_no_tool_delivers_is_named_with_the_reason_and_the_remedy
 
 
 def test_an_environment_without_pip_and_uv_says_so(shelf, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pip", None)
-    _without_uv(monkeypatch)
+    _only(monkeypatch)
     with pytest.raises(ReleaseUnavailable, match="this environment has neither pip nor uv"):
         fetch("toy-vq==1.0")
 

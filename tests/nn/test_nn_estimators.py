@@ -263,5 +263,5 @@ def test_input_that_does_not_fit_is_named(estimator):
         estimator(x, torch.ones(3))
     with pytest.raises(ValueError, match=r"q is \(2, 3\) torch.float64"):
         estimator(x, x.double())
-    with pytest.raises(TypeError, match=r"x has dtype torch\.int64"):
+    with pytest.raises(TypeError, match=r"x has dtype torch.int64"):
         estimator(x.long(), x.long())

@@ -7,28 +7,33 @@ import sys
 
 from vq_reference.nn.nearest import CHUNK
 
-CHILD = """
-import resource, sys, torch
+CHILD = '''
+import re, resource, sys, torch
 from vq_reference.nn import SimVQ
 from vq_reference.nn.nearest import nearest
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
 kind, tokens, codes, width = sys.argv[1], *map(int, sys.argv[2:])
-unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+
+def peak():
+    """Highest resident memory so far, in bytes. On Linux ru_maxrss would start at that of the parent."""
+    if sys.platform == "linux":
+        return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 x = torch.randn(tokens, width, requires_grad=True)
 cube = ((torch.arange(codes)[:, None] >> torch.arange(width)) & 1) * 2.0 - 1
 module = SimVQ(width, codes)
 module(x[:64])[2].backward()
-start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = peak()
 if kind == "random":
     output, _, loss = module(x)
     (output.sum() + loss).backward()
 if kind == "equidistant":  # the origin and the corners of a cube: the product of matrices excludes no code
     assert not nearest(torch.zeros(tokens, width), cube).any()
-print(unit * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start))
-"""
+print(peak() - start)
+'''
 
 
 def growth(kind: str, tokens: int, codes: int, width: int) -> int:

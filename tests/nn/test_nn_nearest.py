@@ -114,13 +114,10 @@ def test_the_largest_numbers_of_float64_are_told_apart():
     values = [-big, -big / 2, -1.0, -tiny, 0.0, tiny, 1e-200, 1.0, 1e200, big / 2, big]
     x = torch.tensor([[a, b] for a in values for b in values], dtype=torch.float64)
     codes = torch.tensor([[a, b] for a in values[::2] for b in values[::3]], dtype=torch.float64)
-    exact = [
-        [sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(t, c, strict=True)) for c in codes.tolist()]
-        for t in x.tolist()
-    ]
-    for row, chosen in zip(exact, nearest(x, codes).tolist(), strict=True):
+    for token, chosen in zip(x.tolist(), nearest(x, codes).tolist(), strict=True):
+        exact = [sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(token, c, strict=True)) for c in codes.tolist()]
         # 6 roundings in each length, twice that in its square, for two codes; and one subnormal step of each entry
-        assert row[chosen] <= min(row) * (1 + Fraction(24, 2**53)) + Fraction(2.0**-1074) ** 2 * 8
+        assert exact[chosen] <= min(exact) * (1 + Fraction(24, 2**53)) + Fraction(2.0**-1074) ** 2 * 8
 
 
 def test_distances_that_overflow_are_compared():
@@ -180,7 +177,7 @@ def test_neither_autocast_nor_a_product_of_low_precision_changes_the_index():
 
 @pytest.mark.parametrize(("precision", "digits"), [("high", 10), ("medium", 7)])
 def test_a_product_that_rounds_its_operands_first_changes_no_index(monkeypatch, precision, digits):
-    """TF32 keeps 10 binary digits after the first, bfloat16 7. Not every processor does what it may: imitated."""
+    """TF32 keeps 10 binary digits after the first, bfloat16 7. Imitated, for not every processor does what it may."""
 
     def rounded(t: Tensor) -> Tensor:
         mantissa, exponent = torch.frexp(t)
@@ -258,7 +255,7 @@ def test_input_that_does_not_fit_is_named():
         nearest(x[0], x)
     with pytest.raises(ValueError, match=r"codes is \(0, 4\): expected at least one code"):
         nearest(x, x[:0])
-    with pytest.raises(TypeError, match=r"codes has dtype torch\.int64"):
+    with pytest.raises(TypeError, match=r"codes has dtype torch.int64"):
         nearest(x, x.long())
-    with pytest.raises(TypeError, match=r"x has dtype torch\.complex64"):
+    with pytest.raises(TypeError, match=r"x has dtype torch.complex64"):
         nearest(x + 0j, x)

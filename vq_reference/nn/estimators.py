@@ -85,12 +85,12 @@ def _scaled_rotation(x: Tensor, q: Tensor, limit: float) -> tuple[Tensor, Tensor
     ratio = (q_largest / x_largest) * (q_stretch / x_stretch)
     scale = torch.where(x_is_zero, 1, ratio.clamp(max=limit))
 
+    q_hat = q_hat * ~x_is_zero  # both mirrors vanish then, and R = I to the last bit
     acute = (x_hat * q_hat).sum(dim=-1, keepdim=True) > 0
     between = x_hat + q_hat
-    first = _polar(torch.where(acute, x_hat, x_hat - q_hat)).direction
-    second = _polar(torch.where(acute, between, _across(between, q_hat))).direction
-    apart = ~(x_is_zero | (q_largest == 0))
-    return scale, first * apart, second * apart
+    first = _unit(torch.where(acute, x_hat, x_hat - q_hat))
+    second = _unit(torch.where(acute | x_is_zero, between, _across(between, q_hat)))
+    return scale, first, second
 
 
 def _across(v: Tensor, q_hat: Tensor) -> Tensor:
@@ -107,6 +107,11 @@ def _across(v: Tensor, q_hat: Tensor) -> Tensor:
 
 def _orthogonal(v: Tensor, q_hat: Tensor) -> Tensor:
     return v - (v * q_hat).sum(dim=-1, keepdim=True) * q_hat
+
+
+def _unit(v: Tensor) -> Tensor:
+    """Return v / ‖v‖, and 0 for 0, where ‖v‖ is of the order of 1."""
+    return torch.nn.functional.normalize(v, dim=-1, eps=torch.finfo(v.dtype).tiny)
 
 
 class _Polar(NamedTuple):

@@ -75,9 +75,11 @@ class _Table:
         norm = torch.linalg.vector_norm(centred, dim=1)
         # index in `codes` of each code kept: a collapsed codebook would make every code a candidate of every token
         self.index = _without_repeats(codes, norm)
-        self.codes, centred, norm = codes[self.index], centred[self.index], norm[self.index]
+        if len(self.index) < len(codes):
+            codes, centred, norm = codes[self.index], centred[self.index], norm[self.index]
+        self.codes = codes
 
-        size, width = self.codes.shape
+        size, width = codes.shape
         info = torch.finfo(codes.dtype)
         roundings = (2 * width + 16) * info.eps / 2
         self.gamma = roundings / (1 - roundings) + 3 * _operand_roundoff(codes)
@@ -95,20 +97,23 @@ class _Table:
         centred = x / scale - self.mean * ratio
         norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
         lower = torch.cat([-2 * centred, ratio, -2 * self.gamma * norm], dim=1) @ self.rows.T
-        lower = lower.reshape(len(x), -1, BLOCK)
+        lower = lower.reshape(-1, BLOCK)
 
-        least = lower.amin(dim=2)
+        least = lower.amin(dim=1).reshape(len(x), -1)
         least_of_all, block = least.min(dim=1)
         norm, ratio, code_norm = norm[:, 0], ratio[:, 0], self.block_norm[block]
         error = self.gamma * (ratio * code_norm.square() + 2 * norm * code_norm)
         direct = self.direct * (norm.square() / ratio + ratio * code_norm.square())
         reach = least_of_all + 2 * error + direct + self.underflow
 
-        token, block = (least <= reach[:, None]).nonzero(as_tuple=True)
-        entry, offset = (lower[token, block] <= reach[token, None]).nonzero(as_tuple=True)
-        token, code = token[entry], block[entry] * BLOCK + offset
-        real = code < len(self.codes)
-        return self._closest(x, token[real], code[real])
+        blocks = (least <= reach[:, None]).flatten().nonzero()[:, 0]
+        token = blocks // least.shape[1]
+        entry, offset = (lower.index_select(0, blocks) <= reach[token, None]).nonzero(as_tuple=True)
+        token, code = token[entry], blocks[entry] % least.shape[1] * BLOCK + offset
+        if len(self.codes) % BLOCK:
+            real = code < len(self.codes)
+            token, code = token[real], code[real]
+        return self._closest(x, token, code)
 
     def _closest(self, x: Tensor, token: Tensor, code: Tensor) -> Tensor:
         """Return for each token the candidate at the least distance, −1 where there is none; (token, code): (P,)."""
@@ -128,10 +133,12 @@ class _Table:
 
     def _distance(self, x: Tensor, code: Tensor) -> Tensor:
         """Return ‖x − code‖ in float64, scaled by powers of two only: nothing overflows, and exact ties stay ties."""
-        shrink = 2.0 ** -x.shape[1].bit_length() if x.dtype == torch.float64 else 1.0
-        largest = torch.maximum(x.abs().amax(dim=1, keepdim=True), self.codes.abs().amax())
-        factor = torch.where(largest > 1, shrink, 1.0).double()
-        difference = x.double() * factor - code.double() * factor
+        x, code = x.double(), code.double()
+        if self.codes.dtype == torch.float64:
+            largest = torch.maximum(x.abs().amax(dim=1, keepdim=True), self.codes.abs().amax())
+            factor = torch.where(largest > 1, 2.0 ** -x.shape[1].bit_length(), 1.0)
+            x, code = x * factor, code * factor
+        difference = x - code
         scale = _power_of_two(difference.abs().amax(dim=1))
         return scale * (difference / scale[:, None]).square().sum(dim=1).sqrt()
 
@@ -142,16 +149,17 @@ def _without_repeats(codes: Tensor, norm: Tensor) -> Tensor:
     Equal codes have equal norms (K,) and so meet when sorted by it. One that another of its norm keeps from its twin
     is not seen, which costs time and no correctness.
     """
-    order = norm.sort(stable=True).indices
-    repeats = (codes[order[1:]] == codes[order[:-1]]).all(dim=1)
-    first = torch.ones_like(order, dtype=torch.bool).index_fill(0, order[1:][repeats], False)
-    return first.nonzero()[:, 0]
+    norm, order = norm.sort(stable=True)
+    meet = (norm[1:] == norm[:-1]).nonzero()[:, 0]
+    earlier, later = order[meet], order[meet + 1]
+    repeats = later[(codes[later] == codes[earlier]).all(dim=1)]
+    return torch.ones_like(order).index_fill(0, repeats, 0).nonzero()[:, 0]
 
 
 def _power_of_two(largest: Tensor) -> Tensor:
-    """Return the power of two in (largest/2, largest], exactly, and 1 for 0: dividing by it rounds nothing."""
-    positive = torch.where(largest > 0, largest, 1)
-    return positive / (2 * torch.frexp(positive).mantissa)
+    """Return the power of two in (largest/2, largest], the least normal one at least: dividing by it rounds nothing."""
+    largest = largest.clamp(min=torch.finfo(largest.dtype).tiny)
+    return largest / (2 * torch.frexp(largest).mantissa)
 
 
 def _operand_roundoff(codes: Tensor) -> float:
