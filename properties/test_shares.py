@@ -31,7 +31,7 @@ def share(gradient, step, values, errors):
 
 @law("loss.shares", level="must", source=OORD, needs=NEEDS, case=one_code)
 def test_encoder_and_codebook_get_their_shares_of_the_losss_derivative(implementation, case):
-    """Of the loss's plain derivative the encoder gets β/(1 + β) and the codebook 1/(1 + β), in the declared convention."""
+    """Of the loss's plain derivative the encoder gets β/(1 + β) and the codebook 1/(1 + β), as declared."""
     a, b = implementation.loss_weights(case.reference)
     x, code, rounded = case.x, case.codes, implementation.precision.round
     assume(np.all(np.linalg.norm(x - code, axis=1) > REGULAR_NORMS[0]))
