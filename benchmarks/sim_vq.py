@@ -50,16 +50,17 @@ class Row:
 
 def build(name: str, dim: int, codes: int) -> torch.nn.Module:
     """Return one of the two modules; from the same seed both have the same parameters."""
-    from vector_quantize_pytorch import SimVQ as Upstream
+    from vector_quantize_pytorch import SimVQ as Upstream  # type: ignore[import-untyped]
 
+    kinds: dict[str, type[torch.nn.Module]] = {"ours": SimVQ, "theirs": Upstream}
     torch.manual_seed(0)
-    return {"ours": SimVQ, "theirs": Upstream}[name](dim=dim, codebook_size=codes)
+    return kinds[name](dim=dim, codebook_size=codes)
 
 
 def draw(tokens: int, dim: int) -> torch.Tensor:
     """Return (1, tokens, dim) tokens of the codes' size."""
-    x = torch.randn(1, tokens, dim, generator=torch.Generator().manual_seed(1)) * dim**-0.5
-    return x.requires_grad_()
+    x = torch.randn(1, tokens, dim, generator=torch.Generator().manual_seed(1))
+    return x.mul_(dim**-0.5).requires_grad_()
 
 
 def step(module: torch.nn.Module, x: torch.Tensor) -> None:
@@ -146,8 +147,8 @@ def main(
     """Measure time and peak memory of both modules at three sizes."""
     torch.set_num_threads(threads)
     if rise_of:
-        name, tokens, dim, codes = rise_of.split(",")
-        print(rise(name, int(tokens), int(dim), int(codes)))
+        name, *size = rise_of.split(",")
+        print(rise(name, *map(int, size)))
         return
     console = Console()
     versions = {"torch": torch.__version__, "Python": platform.python_version(), "threads": str(threads)}
