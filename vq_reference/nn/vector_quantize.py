@@ -6,7 +6,7 @@ says with formulas is said here with `detach`.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -104,8 +104,8 @@ class VectorQuantize(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What distances, loss and statistics are computed in for narrower tokens: that of the codes, float32 at least."""
-        return torch.promote_types(next(iter(self.codebooks)).codes.dtype, torch.float32)
+        """What distances, loss and statistics are computed in for narrower tokens: the codes' own, float32 at least."""
+        return torch.promote_types(cast(Tensor, self.codebooks[0].codes).dtype, torch.float32)
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, lengths: Tensor | None = None
