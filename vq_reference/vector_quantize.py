@@ -66,7 +66,7 @@ class VectorQuantize:
         valid = _valid(x, mask)
         tokens = self._tokens(x[valid])
         chosen, q = self._choose(tokens)
-        out = _affine(self.project_out, q.reshape(len(chosen), -1))
+        out = _affine(self.project_out, self._rows(q))
         output = np.zeros((len(x), out.shape[1]))
         output[valid] = out
         indices = np.full((len(x), self.heads), -1)
@@ -83,13 +83,13 @@ class VectorQuantize:
         chosen, q = self._choose(tokens)
 
         g = g_output[valid]
-        at_out, g = _affine_vjp(self.project_out, q.reshape(len(chosen), -1), g)
+        at_out, g = _affine_vjp(self.project_out, self._rows(q), g)
         at_tokens, _ = estimators.vjp(tokens, q, g.reshape(tokens.shape), self.estimator)
         loss_at_tokens, loss_at_q = loss.vjp(tokens, q, g_loss, self.beta, self.commitment_weight)
         at_hidden = at_tokens + loss_at_tokens
         if self.unit:
             at_hidden = cosine.unit_vjp(hidden, at_hidden)
-        at_in, at_x = _affine_vjp(self.project_in, x[valid], at_hidden.reshape(len(chosen), -1))
+        at_in, at_x = _affine_vjp(self.project_in, x[valid], self._rows(at_hidden))
         gradient_at_x = np.zeros_like(x, dtype=np.float64)
         gradient_at_x[valid] = at_x
         return Gradients(gradient_at_x, self._codes_vjp(chosen, loss_at_q), at_in, at_out)
@@ -97,6 +97,10 @@ class VectorQuantize:
     def _hidden(self, x: Array) -> Array:
         """Return the heads of h one below the other, (N·H, D): those of a token are neighbours."""
         return _affine(self.project_in, x).reshape(-1, self.codes.shape[2])
+
+    def _rows(self, heads: Array) -> Array:
+        """Return (N·H, D) as (N, H·D)."""
+        return heads.reshape(-1, self.heads * self.codes.shape[2])
 
     def _tokens(self, x: Array) -> Array:
         return cosine.unit(self._hidden(x)) if self.unit else self._hidden(x)
