@@ -74,7 +74,7 @@ def vector_quantize(layer: VectorQuantize, x: Array, g_output: Array, g_loss: fl
     since x ↦ x̂ stretches a small step by at most 2/‖h‖. δq: 0; `unit`. output: δq through W_out, and `affine`.
     loss: with d = t − q and off = δt + δq, a square is off by 2‖d‖·off + off², and `mean_square`.
     Gradient at t: γ of the sum g W_out, and eight roundings of s·d, s = 2wβ/(NHD), off by s·off. Back through x ↦ x̂:
-    (I − x̂x̂')/‖h‖ is off by (4δt + 2δh/‖h‖ + 2γ_{D+6})/‖h‖, times the length of what it is applied to. Back through W_in:
+    (I − x̂x̂')/‖h‖ is off by (4δt + 2δh/‖h‖ + 2γ_{D+6})/‖h‖, times the length of its argument. Back through W_in:
     its own sum, and the length of the error times that of a column of W_in.
     Gradient at a code: a sum over N·H terms of s/β·d, then back through c ↦ ĉ.
     """
