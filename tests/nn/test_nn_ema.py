@@ -20,7 +20,7 @@ def seed():
 
 
 def numpy(tensor):
-    return np.array(tensor.detach().double())  # a copy: the state that it came from moves on
+    return tensor.detach().double().numpy().copy()  # a copy: the state that it came from moves on
 
 
 def batch(dtype=torch.float32, used=SIZE):

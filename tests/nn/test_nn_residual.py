@@ -14,7 +14,7 @@ DIM, SIZE, COUNT, LAYERS = 4, 8, 10, 3
 
 
 def numpy(tensor):
-    return np.array(tensor.detach().double())
+    return tensor.detach().double().numpy().copy()
 
 
 def short(*shape, seed=0):

@@ -24,7 +24,7 @@ CASES = [
 
 
 def numpy(tensor):
-    return np.array(tensor.detach().double())  # a copy: the state that it came from moves on
+    return tensor.detach().double().numpy().copy()  # a copy: the state that it came from moves on
 
 
 def modules(projects=False, separate=False, unit=False, trained=False, **more):
