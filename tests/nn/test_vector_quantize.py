@@ -128,8 +128,21 @@ def test_what_one_head_holds_changes_no_other_head(unit):
     other_output, other_indices, _ = module(other)
     assert torch.equal(output[..., :WIDTH], other_output[..., :WIDTH])
     assert torch.equal(indices[..., 0], other_indices[..., 0])
-    module.train()(x)
-    assert not torch.equal(module.codebooks[0].codes, module.codebooks[1].codes)
+
+
+def test_each_head_keeps_the_state_of_a_layer_of_its_own():
+    module, _ = modules(separate=True)
+    alone = [VectorQuantize(WIDTH, SIZE).double() for _ in range(HEADS)]
+    for layer, codebook in zip(alone, module.codebooks, strict=True):
+        layer.codebooks[0].load_state_dict(codebook.state_dict())
+    x = draw(BATCH, LENGTH, module.dim)
+    for _ in range(2):
+        module(x)
+        for head, layer in enumerate(alone):
+            layer(x[..., head * WIDTH : (head + 1) * WIDTH])
+    for layer, codebook in zip(alone, module.codebooks, strict=True):
+        for name, value in layer.codebooks[0].state_dict().items():
+            assert torch.equal(value, codebook.state_dict()[name])
 
 
 @pytest.mark.parametrize("estimator", ["straight_through", "rotation"])
@@ -180,12 +193,20 @@ def test_cosine_codes_have_length_one_and_the_length_of_a_token_does_not_matter(
     assert torch.equal(module.eval()(x)[0], module(1024 * x)[0])
 
 
-def test_a_token_that_is_not_finite_is_seen_and_touches_no_other():
+@pytest.mark.parametrize("scale", [2.0**-140, 2.0**120])
+def test_a_direction_is_that_of_the_shortest_and_of_the_longest_token(scale):
+    torch.manual_seed(0)
+    module, x = VectorQuantize(4, SIZE, metric="cosine").eval(), torch.randint(-64, 65, (9, 4)) / 64
+    assert all(torch.equal(a, b) for a, b in zip(module(x * scale), module(x), strict=True))
+
+
+@pytest.mark.parametrize("more", [{"replace_below": 9.0}, {}])
+def test_a_token_that_is_not_finite_is_seen_and_touches_no_other(more):
     torch.manual_seed(0)
     x = torch.randn(9, 4)
     broken = x.clone()
     broken[3, 1] = torch.nan
-    module = VectorQuantize(4, SIZE, decay=0.5, replace_below=9.0, initialise_from_data=True)
+    module = VectorQuantize(4, 9, decay=0.5, initialise_from_data=True, **more)
     output, indices, loss = module(broken)
     assert output[3].isnan().all()
     assert indices[3] == -1

@@ -95,9 +95,10 @@ class ResidualQuantizer(nn.Module):
         kept = self._draw_kept_layers(x.device)
         indices, losses = [], []
         for layer in self.layers[:kept]:
-            q, chosen, loss = layer(residual, mask=valid)
-            residual = residual - q.detach()
-            quantized = quantized + q.detach()
+            output, chosen, loss = layer(residual, mask=valid)
+            q = output.detach()
+            residual = residual - q
+            quantized = quantized + q
             indices.append(chosen)
             losses.append(loss)
         for _ in range(kept, len(self.layers)):

@@ -141,7 +141,7 @@ class VectorQuantize(nn.Module):
             self.codebooks.update(tokens.detach(), indices)
 
         loss = self._loss(tokens, q, valid)
-        chosen = ESTIMATORS[self.estimator](tokens, q.detach())
+        chosen = ESTIMATORS[self.estimator](tokens, q)
         output = self.projections.leave(chosen.flatten(-2), valid).to(x.dtype)
         indices = indices if self.heads > 1 else indices.squeeze(-1)
         return output.movedim(-1, 1) if self.channel_first else output, indices, loss
