@@ -23,7 +23,7 @@ def check_gradient(
     kwargs: Mapping[str, Any] | None = None,
     wrt: Sequence[Tensor | str] | None = None,
     declared: Mapping[type, Callable[..., Any]] | None = None,
-    directions: int = 2,
+    directions: int = 1,
     full: bool = False,
     seed: int = 0,
 ) -> GradientReport:

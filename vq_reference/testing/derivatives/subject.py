@@ -80,7 +80,6 @@ class Subject:
                     leaves[name] = twin
             return twins[id(tensor)]
 
-        self._randomness.put_back()
         self._attributes.replace(copy)
         inputs = [copy(x) if isinstance(x, Tensor) else x for x in self._leaves]
 
