@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-
 _bytes = pickle.dumps  # of states with arrays in them, which == does not compare
 
 
