@@ -50,7 +50,10 @@ class Subject:
             if isinstance(module, torch.jit.ScriptModule):
                 raise TypeError(f"{type(module).__name__} is a ScriptModule: give the nn.Module that it was made from")
 
-        available = dict(named_tensors(args, "inputs")) | dict(named_tensors(kwargs, "kwargs"))
+        # only what is replaced by a copy in each run: not what a dataclass among the inputs holds
+        replaced = {id(leaf) for leaf in self._leaves}
+        found = {**dict(named_tensors(args, "inputs")), **dict(named_tensors(kwargs, "kwargs"))}
+        available = {name: tensor for name, tensor in found.items() if id(tensor) in replaced}
         named = _parameters(roots)
         chosen = _choose(available, named, wrt)
         if not chosen:
