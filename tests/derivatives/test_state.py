@@ -168,7 +168,7 @@ def test_arguments_that_make_no_sense_are_named(arguments, error, names):
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="torch.jit is not there")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_script_module_is_named():
     with pytest.raises(TypeError, match="is a ScriptModule"):
         check_gradient(torch.jit.script(nn.Linear(3, 3)), X)

@@ -49,31 +49,26 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         live = [tensor for tensor in tensors((*args, *kwargs.values())) if tensor.requires_grad]
         written = written_tensors(op, args, kwargs)
         carries = bool(live) and torch.is_grad_enabled()
-        if self.tape.uses_an_overwritten_value(live):
-            self.tape.obstacle(f"{op.name} reads a live value by the second name (data, detach) of a constant")
+        self._refuse_unseen(op, live, written, carries)
         into_a_constant = self.tape.overwrites_a_stopped_value(written) or any(not _is_real(t) for t in written)
         if carries and into_a_constant:
             return self.tape.stopped(op.name, compute, written, [])
         if carries and not op.detaches and not op.staircase and kwargs.get("rounding_mode") is None:
-            self._refuse_unseen(op, live, written, carries=True)
             result = self.tape.computed(op.name, compute, indices=True)
-            if not self.tape.replaying:
-                self._note_coarser(live, result)
+            self._note_coarser(live, result)
             return result
         if live or op.draws:
-            self._refuse_unseen(op, live, written, carries)
             return self.tape.stopped(op.name, compute, written, live)
-        self._refuse_unseen(op, live, written, carries)
         result = self.tape.computed(op.name, compute, indices=False)
         if op.detaches:
             self.tape.alias(result)
         return result
 
     def _refuse_unseen(self, op: Op, live: list[Tensor], written: list[Tensor], carries: bool) -> None:
-        if self.tape.replaying:
-            return
         if op.own_derivative and carries:
             self.tape.obstacle(f"{op.name} has a derivative of its own, which is not that of what it computes")
+        if self.tape.uses_an_overwritten_value(live):
+            self.tape.obstacle(f"{op.name} reads a live value by the second name (data, detach) of a constant")
         for tensor in written:
             if tensor.requires_grad and not carries:
                 self.tape.obstacle(f"{op.name} changes a tensor in place that carries a gradient, in a no_grad region")
@@ -81,6 +76,8 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.tape.obstacle(f"{op.name} writes in place into memory that a stopped and a live tensor share")
 
     def _note_coarser(self, live: list[Tensor], result: Any) -> None:
+        if self.tape.replaying:
+            return
         finest = min(torch.finfo(t.dtype).eps for t in live)
         for tensor in tensors(result if isinstance(result, (list, tuple)) else (result,)):
             if tensor.is_floating_point() and torch.finfo(tensor.dtype).eps > finest:

@@ -17,7 +17,7 @@ from torch import Tensor
 # Their derivative is zero by definition (torch's derivatives.yaml), and they are staircases or draws: constants to
 # autograd, though what they return "requires grad".
 STAIRCASES = frozenset(
-    ("bernoulli", "ceil", "fix", "floor", "normal", "normal_functional", "poisson", "round", "sgn", "sign", "trunc")
+    ("bernoulli", "ceil", "fix", "floor", "normal", "normal_functional", "poisson", "round", "sign", "trunc")
 )
 
 # They carry a derivative that is not that of what they compute: a straight-through estimator inside one operation.

@@ -52,7 +52,8 @@ def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, 
 class DeclaredFunction:
     """The program with each stopped value held at what it was at the origin: smooth where the program is a staircase.
 
-    outputs: at the origin. tape: what was recorded there. unit_roundoff: of the coarsest dtype that a gradient passes.
+    outputs: at the origin. tape: what was recorded there. coarsest: dtype that a gradient passes, and
+    unit_roundoff of it.
     obstacles: why it cannot be followed; then it must not be called.
     """
 
@@ -77,7 +78,8 @@ class DeclaredFunction:
         ]
         self.obstacles += self.tape.obstacles
         on_the_way = [tensor.dtype for tensor in self.tape.coarse if tensor in graph]
-        self.unit_roundoff = max(torch.finfo(dtype).eps / 2 for dtype in (torch.float64, *on_the_way))
+        self.coarsest = max((torch.float64, *on_the_way), key=lambda dtype: torch.finfo(dtype).eps)
+        self.unit_roundoff = torch.finfo(self.coarsest).eps / 2
         self.tape.coarse.clear()
 
     def __call__(self, shift: Point) -> Outputs:

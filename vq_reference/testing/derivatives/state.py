@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_bytes = pickle.dumps  # of states with arrays in them, which == does not compare
+
 
 class Randomness:
     """The state of every random number generator that a module may draw from, its own ones included."""
@@ -21,7 +24,8 @@ class Randomness:
         self._own = [(generator, generator.get_state()) for generator in own]
         self._torch = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        self._numpy = np.random.get_state()  # noqa: NPY002  # the global one is what a module may use
+        self._numpy = np.random.get_state(legacy=False)  # noqa: NPY002  # the global one is what a module may use
+        self._draws_by_numpy: bool | None = None
         self._python = random.getstate()
 
     def put_back(self) -> None:
@@ -31,7 +35,11 @@ class Randomness:
         torch.set_rng_state(self._torch)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
-        np.random.set_state(self._numpy)  # noqa: NPY002
+        if self._draws_by_numpy is None:
+            # numpy's takes longer than a small module's forward: what the first run does not move is left alone
+            self._draws_by_numpy = _bytes(np.random.get_state(legacy=False)) != _bytes(self._numpy)  # noqa: NPY002
+        if self._draws_by_numpy:
+            np.random.set_state(self._numpy)  # noqa: NPY002
         random.setstate(self._python)
 
 

@@ -21,6 +21,7 @@ class Slope:
     rounding: with an absolute error ε in each value, |δD(h)| ≤ ε/h and |δD(h/2)| ≤ 2ε/h, so |δR| ≤ (8 + 1)/3 · ε/h.
     truncation: |R − D(h/2)|, the term in h² that R takes out of D(h/2): more than what is left in R.
     jump: |2 S(h/2) − S(h)|, of order h³ where f is smooth; where f has a kink at 0, the difference of its two slopes.
+    It is large as well where f(0) is no value of the same function, so that a replay that is not faithful shows.
     """
 
     value: Floats

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from vq_reference.testing.derivatives.reach import modules_of
 from vq_reference.testing.derivatives.state import (
     Attributes,
     Randomness,
@@ -44,14 +43,17 @@ class Subject:
             raise TypeError(f"function is a {type(function).__name__}: expected an nn.Module or another callable")
         args = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
         self._leaves, self._structure = tree_flatten((args, dict(kwargs)))
-        roots = _roots(self.function)
+        roots = modules_of(self.function)
         self.modules = list({id(m): m for root in roots.values() for m in root.modules()}.values())
         self.was_compiled = compiled(function, self.modules)
         for module in self.modules:
             if isinstance(module, torch.jit.ScriptModule):
                 raise TypeError(f"{type(module).__name__} is a ScriptModule: give the nn.Module that it was made from")
 
-        available = dict(named_tensors(args, "inputs")) | dict(named_tensors(kwargs, "kwargs"))
+        # only what is replaced by a copy in each run: not what a dataclass among the inputs holds
+        replaced = {id(leaf) for leaf in self._leaves}
+        found = {**dict(named_tensors(args, "inputs")), **dict(named_tensors(kwargs, "kwargs"))}
+        available = {name: tensor for name, tensor in found.items() if id(tensor) in replaced}
         named = _parameters(roots)
         chosen = _choose(available, named, wrt)
         if not chosen:
@@ -80,7 +82,6 @@ class Subject:
                     leaves[name] = twin
             return twins[id(tensor)]
 
-        self._randomness.put_back()
         self._attributes.replace(copy)
         inputs = [copy(x) if isinstance(x, Tensor) else x for x in self._leaves]
 
@@ -102,24 +103,6 @@ class Subject:
         finally:
             self._attributes.put_back()
             self._randomness.put_back()
-
-
-def _roots(function: Callable[..., Any]) -> dict[str, nn.Module]:
-    """Return the modules that a callable reaches: itself, its closure, its globals, what it is bound to."""
-    if isinstance(function, nn.Module):
-        return {"": function}
-    if isinstance(function, functools.partial):
-        values = {"": function.func, **{str(k): v for k, v in enumerate(function.args)}, **function.keywords}
-        return {f"{k}.{n}".strip("."): m for k, v in values.items() if callable(v) for n, m in _roots(v).items()}
-    owner = getattr(function, "__self__", function)
-    found = {"": owner} if isinstance(owner, nn.Module) else {}
-    found.update({name: m for name, m in getattr(owner, "__dict__", {}).items() if isinstance(m, nn.Module)})
-    if inspect.isfunction(function) or inspect.ismethod(function):
-        reached = inspect.getclosurevars(function)
-        for name, value in (*reached.globals.items(), *reached.nonlocals.items()):
-            if isinstance(value, nn.Module):
-                found.setdefault(name, value)
-    return found
 
 
 def _parameters(roots: Mapping[str, nn.Module]) -> dict[str, Tensor]:
