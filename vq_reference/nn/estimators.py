@@ -79,18 +79,18 @@ def _scaled_rotation(x: Tensor, q: Tensor, limit: float) -> tuple[Tensor, Tensor
     loses its digits. There a ∝ x̂ − q̂ takes x̂ to q̂, and b, in their plane and orthogonal to q̂, turns the reflection
     into a rotation.
     """
-    x_largest, x_stretch, x_hat = _polar(x)
-    q_largest, q_stretch, q_hat = _polar(q)
-    x_is_zero = x_largest == 0
-    ratio = (q_largest / x_largest) * (q_stretch / x_stretch)
+    x_unit, x_stretch, x_hat = _polar(x)
+    q_unit, q_stretch, q_hat = _polar(q)
+    x_is_zero = x_stretch == 0
+    ratio = (q_unit / x_unit) * (q_stretch / x_stretch)
     scale = torch.where(x_is_zero, 1, ratio.clamp(max=limit))
 
+    q_hat = q_hat * ~x_is_zero  # both mirrors vanish then, and R = I to the last bit
     acute = (x_hat * q_hat).sum(dim=-1, keepdim=True) > 0
     between = x_hat + q_hat
-    first = _polar(torch.where(acute, x_hat, x_hat - q_hat)).direction
-    second = _polar(torch.where(acute, between, _across(between, q_hat))).direction
-    apart = ~(x_is_zero | (q_largest == 0))
-    return scale, first * apart, second * apart
+    first = _unit(torch.where(acute, x_hat, x_hat - q_hat))
+    second = _unit(torch.where(acute | x_is_zero, between, _across(between, q_hat)))
+    return scale, first, second
 
 
 def _across(v: Tensor, q_hat: Tensor) -> Tensor:
@@ -99,24 +99,27 @@ def _across(v: Tensor, q_hat: Tensor) -> Tensor:
     Orthogonalised twice: what the first pass leaves of a v almost along q̂ is mostly rounding.
     """
     axis = torch.zeros_like(q_hat).scatter(-1, q_hat.abs().argmin(dim=-1, keepdim=True), 1)
-    rest = _orthogonal(v, q_hat)
-    nothing_left = (rest == 0).all(dim=-1, keepdim=True)
-    rest = torch.where(nothing_left, _orthogonal(axis, q_hat), rest)
-    return _orthogonal(_polar(rest).direction, q_hat)
+    _, length, rest = _polar(_orthogonal(v, q_hat))
+    return _orthogonal(torch.where(length == 0, axis, rest), q_hat)
 
 
 def _orthogonal(v: Tensor, q_hat: Tensor) -> Tensor:
     return v - (v * q_hat).sum(dim=-1, keepdim=True) * q_hat
 
 
-class _Polar(NamedTuple):
-    """v = largest · stretch · direction, the length in two factors because their product may not be representable.
+def _unit(v: Tensor) -> Tensor:
+    """Return v / ‖v‖, and 0 for 0, where ‖v‖ is of the order of 1."""
+    return torch.nn.functional.normalize(v, dim=-1, eps=torch.finfo(v.dtype).tiny)
 
-    largest: (..., 1), max |v_j|. stretch: (..., 1), ‖v / largest‖, from 1 to √D. direction: (..., D), of length 1.
-    All are 0 where v = 0.
+
+class _Polar(NamedTuple):
+    """v = unit · stretch · direction, the length in two factors because their product may not be representable.
+
+    unit: (..., 1), max |v_j|, the least normal number at least. stretch: (..., 1), ‖v / unit‖ ≤ √D.
+    direction: (..., D), of length 1. The last two are 0 where v = 0.
     """
 
-    largest: Tensor
+    unit: Tensor
     stretch: Tensor
     direction: Tensor
 
@@ -131,10 +134,10 @@ def _polar(v: Tensor) -> _Polar:
     tensor([[ 0.6000, -0.8000],
             [ 0.0000,  0.0000]])
     """
-    largest = v.abs().amax(dim=-1, keepdim=True)
-    shape = v / torch.where(largest > 0, largest, 1)
-    stretch = shape.square().sum(dim=-1, keepdim=True).sqrt()
-    return _Polar(largest, stretch, shape / torch.where(stretch > 0, stretch, 1))
+    tiny = torch.finfo(v.dtype).tiny
+    unit = torch.linalg.vector_norm(v, torch.inf, dim=-1, keepdim=True).clamp(min=tiny)
+    stretch = torch.linalg.vector_norm(v / unit, dim=-1, keepdim=True)
+    return _Polar(unit, stretch, v / unit / stretch.clamp(min=tiny))
 
 
 def _require_alike(x: Tensor, q: Tensor) -> None:

@@ -53,8 +53,7 @@ def _search(x: Tensor, codes: Tensor) -> Tensor:
         chosen = _shape(x, codes)
         for start in range(0, len(x), rows):
             chosen[start : start + rows] = table.nearest(tokens[start : start + rows])
-        finite = tokens.isfinite().all(dim=1) & codes.isfinite().all()
-        return torch.where(finite, chosen, -1)
+        return torch.where(chosen < 0, chosen, table.index[chosen])
 
 
 class _Table:
@@ -70,50 +69,58 @@ class _Table:
     """
 
     def __init__(self, codes: Tensor) -> None:
+        self.scale = _power_of_two(torch.linalg.vector_norm(codes, torch.inf))
+        self.mean = (codes / self.scale).mean(dim=0)
+        centred = codes / self.scale - self.mean
+        norm = torch.linalg.vector_norm(centred, dim=1)
+        # index in `codes` of each code kept: a collapsed codebook would make every code a candidate of every token
+        self.index = _without_repeats(codes, norm)
+        if len(self.index) < len(codes):
+            codes, centred, norm = codes[self.index], centred[self.index], norm[self.index]
         self.codes = codes
-        self.size, width = codes.shape
+
+        size, width = codes.shape
         info = torch.finfo(codes.dtype)
         roundings = (2 * width + 16) * info.eps / 2
         self.gamma = roundings / (1 - roundings) + 3 * _operand_roundoff(codes)
         self.underflow = 4 * (width + 2) * info.tiny
         # the direct comparison's own error, in units of d²: its minimum, too, must be among the candidates
-        self.direct = 4 * (width + 16) * torch.finfo(torch.float64).eps / 2
-        self.scale = _power_of_two(codes.abs().amax())
-        self.mean = (codes / self.scale).mean(dim=0)
-        centred = codes / self.scale - self.mean
-        self.norm = torch.linalg.vector_norm(centred, dim=1)
-        rows = torch.cat([centred, ((1 - self.gamma) * self.norm.square())[:, None], self.norm[:, None]], dim=1)
-        padding = -self.size % BLOCK
-        self.rows = torch.cat([rows, rows[-1:].expand(padding, -1)])
+        self.direct = 8 * (width + 16) * torch.finfo(torch.float64).eps / 2
+        rows = torch.cat([centred, ((1 - self.gamma) * norm.square())[:, None], norm[:, None]], dim=1)
+        self.rows = torch.cat([rows, rows[-1:].expand(-size % BLOCK, -1)])
+        self.block_norm = self.rows[:, -1].reshape(-1, BLOCK).amax(dim=1)
 
     def nearest(self, x: Tensor) -> Tensor:
-        """Return (N,) int64 for x: (N, D)."""
-        scale = torch.maximum(_power_of_two(x.abs().amax(dim=1, keepdim=True)), self.scale)
+        """Return the row of `self.codes` nearest to each token, −1 where nothing is: x (N, D), result (N,) int64."""
+        scale = torch.maximum(_power_of_two(torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True)), self.scale)
         ratio = self.scale / scale
         centred = x / scale - self.mean * ratio
         norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
         lower = torch.cat([-2 * centred, ratio, -2 * self.gamma * norm], dim=1) @ self.rows.T
-        lower = lower.reshape(len(x), -1, BLOCK)
+        lower = lower.reshape(-1, BLOCK)
 
-        token = torch.arange(len(x), device=x.device)
-        least = lower.amin(dim=2)
-        block = least.argmin(dim=1)
-        best = (block * BLOCK + lower[token, block].argmin(dim=1)).clamp(max=self.size - 1)
-
-        norm, ratio, code_norm = norm[:, 0], ratio[:, 0], self.norm[best]
+        least = lower.amin(dim=1).reshape(len(x), -1)
+        least_of_all, block = least.min(dim=1)
+        norm, ratio, code_norm = norm[:, 0], ratio[:, 0], self.block_norm[block]
         error = self.gamma * (ratio * code_norm.square() + 2 * norm * code_norm)
-        direct = self.direct * 2 * (norm.square() / ratio + ratio * code_norm.square())
-        reach = least[token, block] + 2 * error + direct + self.underflow
+        direct = self.direct * (norm.square() / ratio + ratio * code_norm.square())
+        reach = least_of_all + 2 * error + direct + self.underflow
 
-        token, block = (least <= reach[:, None]).nonzero(as_tuple=True)
-        entry, offset = (lower[token, block] <= reach[token, None]).nonzero(as_tuple=True)
-        token, code = token[entry], block[entry] * BLOCK + offset
-        real = code < self.size
-        return self._compare(x, best, token[real], code[real])
+        blocks = (least <= reach[:, None]).flatten().nonzero()[:, 0]
+        token = blocks // least.shape[1]
+        entry, offset = (lower.index_select(0, blocks) <= reach[token, None]).nonzero(as_tuple=True)
+        token, code = token[entry], blocks[entry] % least.shape[1] * BLOCK + offset
+        if len(self.codes) % BLOCK:
+            real = code < len(self.codes)
+            token, code = token[real], code[real]
+        return self._closest(x, token, code)
 
-    def _compare(self, x: Tensor, best: Tensor, token: Tensor, code: Tensor) -> Tensor:
-        """Return `best`, but for tokens with several candidates (token, code) the one at the least distance."""
+    def _closest(self, x: Tensor, token: Tensor, code: Tensor) -> Tensor:
+        """Return for each token the candidate at the least distance, −1 where there is none; (token, code): (P,)."""
+        chosen = token.new_full((len(x),), -1).scatter(0, token, code)
         contested = torch.bincount(token, minlength=len(x))[token] > 1
+        if not contested.any():
+            return chosen
         token, code = token[contested], code[contested]
         distance = torch.empty(len(token), dtype=torch.float64, device=x.device)
         rows = max(1, CHUNK // x.shape[1])
@@ -122,22 +129,37 @@ class _Table:
             distance[part] = self._distance(x[token[part]], self.codes[code[part]])
         least = distance.new_full((len(x),), torch.inf).scatter_reduce(0, token, distance, "amin")
         winner = distance == least[token]
-        return best.scatter(0, token[winner], self.size).scatter_reduce(0, token[winner], code[winner], "amin")
+        return chosen.scatter(0, token, len(self.codes)).scatter_reduce(0, token[winner], code[winner], "amin")
 
     def _distance(self, x: Tensor, code: Tensor) -> Tensor:
         """Return ‖x − code‖ in float64, scaled by powers of two only: nothing overflows, and exact ties stay ties."""
-        shrink = 2.0 ** -x.shape[1].bit_length() if x.dtype == torch.float64 else 1.0
-        largest = torch.maximum(x.abs().amax(dim=1, keepdim=True), self.codes.abs().amax())
-        factor = torch.where(largest > 1, shrink, 1.0).double()
-        difference = x.double() * factor - code.double() * factor
+        x, code = x.double(), code.double()
+        if self.codes.dtype == torch.float64:
+            largest = torch.maximum(x.abs().amax(dim=1, keepdim=True), self.codes.abs().amax())
+            factor = torch.where(largest > 1, 2.0 ** -x.shape[1].bit_length(), 1.0)
+            x, code = x * factor, code * factor
+        difference = x - code
         scale = _power_of_two(difference.abs().amax(dim=1))
         return scale * (difference / scale[:, None]).square().sum(dim=1).sqrt()
 
 
+def _without_repeats(codes: Tensor, norm: Tensor) -> Tensor:
+    """Return in ascending order the indices of `codes` (K, D) that repeat no lower one, (≤ K,).
+
+    Equal codes have equal norms (K,) and so meet when sorted by it. One that another of its norm keeps from its twin
+    is not seen, which costs time and no correctness.
+    """
+    norm, order = norm.sort(stable=True)
+    meet = (norm[1:] == norm[:-1]).nonzero()[:, 0]
+    earlier, later = order[meet], order[meet + 1]
+    repeats = later[(codes[later] == codes[earlier]).all(dim=1)]
+    return torch.ones_like(order).index_fill(0, repeats, 0).nonzero()[:, 0]
+
+
 def _power_of_two(largest: Tensor) -> Tensor:
-    """Return the power of two in (largest/2, largest], exactly, and 1 for 0: dividing by it rounds nothing."""
-    positive = torch.where(largest > 0, largest, 1)
-    return positive / (2 * torch.frexp(positive).mantissa)
+    """Return the power of two in (largest/2, largest], the least normal one at least: dividing by it rounds nothing."""
+    largest = largest.clamp(min=torch.finfo(largest.dtype).tiny)
+    return largest / (2 * torch.frexp(largest).mantissa)
 
 
 def _operand_roundoff(codes: Tensor) -> float:

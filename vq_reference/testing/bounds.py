@@ -12,6 +12,7 @@ import numpy as np
 
 from vq_reference.arguments import Array
 from vq_reference.codebook import Layer, activations
+from vq_reference.estimators import Estimator
 
 
 def gamma(n: float, u: float) -> float:
@@ -61,6 +62,14 @@ def rotation(x: Array, q: Array, u: float) -> Array:
         off_w = (2 * off + u * s) / s + off
     total = 2 * (gamma(dim, u) + 2 * off_w + 2 * u) + 2 * (gamma(dim, u) + 2 * off + 2 * u) + 8 * u + (dim + 4) * u
     return np.asarray(np.where(total < 1, total / np.where(total < 1, 1 - total, 1), np.inf))
+
+
+def output(x: Array, q: Array, estimator: Estimator, u: float) -> Array:
+    """Bound on |output − q|, entry by entry, (N, D), for the usual form of the estimator's forward."""
+    if estimator == "rotation":
+        lengths = np.broadcast_to(np.linalg.norm(q, axis=1, keepdims=True), q.shape)
+        return np.asarray(rotation(x, q, u)[:, None] * lengths)
+    return straight_through_output(x, q, u)
 
 
 def stable_rotation(dim: int, u: float) -> float:
@@ -147,3 +156,11 @@ def transform_gradient(
         g = (g @ np.abs(layer.weight)) * (entering > 0)
         roundings += layer.weight.shape[0]
     return bound
+
+
+def decoded(frozen_codes: Array, transform: tuple[Layer, ...], u: float) -> Array:
+    """Bound on the error of T(C_i) by matrix products, entry by entry, (N, D): γ of the widths, on absolute values."""
+    size = np.abs(frozen_codes)
+    for layer in transform:
+        size = size @ np.abs(layer.weight).T + (0.0 if layer.bias is None else np.abs(layer.bias))
+    return np.asarray(gamma(sum(layer.weight.shape[1] + 2 for layer in transform), u) * size)

@@ -17,7 +17,6 @@ import csv
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -41,11 +40,11 @@ from platformdirs import user_cache_path
 _SECONDS = 180
 
 
-class ReleaseUnavailable(Exception):  # noqa: N818  (what happened, said in the name)
+class ReleaseUnavailable(Exception):
     """No tool could deliver a release: no network, no such version, no pip and no uv."""
 
 
-class ReleaseRefused(Exception):  # noqa: N818  (what happened, said in the name)
+class ReleaseRefused(Exception):
     """What was delivered is not what was released: a hash differs."""
 
 
@@ -105,9 +104,9 @@ def fetch(requirement: str, cache: Path | None = None) -> Release:
         ...
     ValueError: requirement: 'vector-quantize-pytorch>=1.20' is neither 'name==version' nor 'name'
     """
+    distribution, version = _parse(requirement)
     folder = (cache or cache_folder()) / "releases"
     folder.mkdir(parents=True, exist_ok=True)
-    distribution, version = _parse(requirement)
     if version:
         return _fetch_version(distribution, version, folder)
     try:
@@ -217,11 +216,11 @@ def _install(line: str, target: Path) -> None:
 def _tools() -> Iterator[tuple[str, list[str]]]:
     """Yield the tools at hand, the one whose settings this environment was made with first."""
     tools: dict[str, list[str]] = {}
-    if importlib.util.find_spec("pip"):
+    if _has("pip"):
         quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-compile"]
         tools["pip"] = [sys.executable, "-m", "pip", "install", *quiet]
     program = shutil.which("uv")
-    if program or importlib.util.find_spec("uv"):
+    if program or _has("uv"):
         start = [program] if program else [sys.executable, "-m", "uv"]
         # Copied, not linked: a file that is changed here must not change in uv's own cache.
         tools["uv"] = [*start, "pip", "install", "--quiet", "--link-mode", "copy", "--python", sys.executable]
@@ -230,11 +229,17 @@ def _tools() -> Iterator[tuple[str, list[str]]]:
     yield from sorted(tools.items(), reverse=bool(made_by_uv))
 
 
+def _has(tool: str) -> bool:
+    """Say whether this environment has the tool, without importing it: setuptools warns where pip is looked up late."""
+    return any(importlib.metadata.distributions(name=tool))
+
+
 def _reason(messages: str) -> str:
     """Return the line that says why: what broke the connection where pip tells it, else the last line."""
     lines = [line.strip() for line in messages.splitlines() if line.strip()] or ["it gave no reason"]
     broken = [line[line.index("connection broken") :] for line in lines if "connection broken" in line]
-    return (broken or lines)[-1]
+    # pip shows the object that failed, address and all, before it says what failed.
+    return re.sub(r"<[^<>]* object at \w+>: ", "", (broken or lines)[-1]).rstrip(".")
 
 
 def _fault(folder: Path) -> str:

@@ -120,9 +120,9 @@ def _token(draw: st.DrawFn, codes: Array, place: str) -> Array:
 def tokens(draw: st.DrawFn, codes: Array, places: Sequence[str] = REGULAR) -> Array:
     """Draw x, (N, D), rounded to the dtype under test: N from 1 to the number of places, no two at the same place.
 
-    So that a place is reached by plan and not by luck: only cases of few tokens miss it. Rounding may carry a token past
-    its regular angle or norm by as much as a rounding error; where one of regular places comes out as zero (opposite
-    codes meet in a tie at 0), it is put on the first code instead.
+    So that a place is reached by plan and not by luck: only cases of few tokens miss it. Rounding may carry a token
+    past its regular angle or norm by as much as a rounding error; where one of regular places comes out as zero, as a
+    tie of opposite codes does, it is put on the first code instead.
     """
     count, first = draw(sizes(len(places))), draw(st.integers(0, len(places) - 1))
     rows = [draw(_token(codes, places[(first + i) % len(places)])) for i in range(count)]

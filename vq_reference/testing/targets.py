@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from vq_reference.testing.adapters import sim_vq
 from vq_reference.testing.adapters.implementation import Implementation
@@ -21,12 +22,24 @@ class Ready:
 READY: dict[str, Ready] = {
     "reference.oracle": Ready(oracle),
     "reference.SimVQ": Ready(sim_vq.reference_module),
+    "reference.SimVQ[channel_first]": Ready(partial(sim_vq.reference_module, channel_first=True)),
     "lucidrains.SimVQ": Ready(sim_vq.lucidrains, "vector-quantize-pytorch"),
+    "lucidrains.SimVQ[channel_first]": Ready(partial(sim_vq.lucidrains, channel_first=True), "vector-quantize-pytorch"),
 }
 
 
 class TargetUnavailable(Exception):
     """A target that is not known, or whose package cannot be imported. The message says what to do about it."""
+
+
+def expand(target: str) -> list[str]:
+    """Return the targets that a name stands for: itself, or for a prefix such as "lucidrains" all of that family.
+
+    >>> expand("reference")
+    ['reference.oracle', 'reference.SimVQ', 'reference.SimVQ[channel_first]']
+    """
+    family = [name for name in READY if name.startswith(f"{target}.")]
+    return [target] if target in READY or not family else family
 
 
 def ready(target: str) -> Ready:

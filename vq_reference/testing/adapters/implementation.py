@@ -129,7 +129,8 @@ class Implementation:
     capabilities: which of CAPABILITIES it has.
     versions: package name → version, for the report.
     loss_weights: the wanted layer → (a, b), weights of the codebook half and the encoder half. Here belongs β on the
-    other half for old checkpoints, a loss without codebook half (EMA), a sum in place of a mean (a factor D or N·D).
+    other half for old checkpoints, a loss without codebook half (EMA), a sum over the entries of a token (a factor D).
+    loss_reduction: over tokens; "sum" takes the sum over all N·D entries.
     metric: what the choice minimises; "cosine" compares directions.
     state_changes: names of buffers that a forward in training may change.
     """
@@ -140,6 +141,7 @@ class Implementation:
     capabilities: frozenset[str]
     versions: Mapping[str, str] = field(default_factory=dict)
     loss_weights: Callable[[SimVQ], tuple[float, float]] = two_halves
+    loss_reduction: Literal["mean", "sum"] = "mean"
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
 

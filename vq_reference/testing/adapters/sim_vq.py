@@ -8,54 +8,78 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import vq_reference
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.adapters.torch_layer import Returned, TorchLayer, sequential, set_exactly
+from vq_reference.testing.adapters.layout import Layout
+from vq_reference.testing.adapters.tensors import sequential, set_exactly
+from vq_reference.testing.adapters.torch_layer import CHANNEL_LAST, Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
 
 # how each constructor argument has been called, newest name first
 BETA = ("input_to_quantize_commit_loss_weight", "commit_loss_input_to_quantize_weight")
-ALWAYS = {"estimator:straight_through", "estimator:rotation", "indices", "loss", "codebook_gradient", "transform"}
+FIRST = ("channel_first", "accept_image_fmap")
+ALWAYS = {
+    *("estimator:straight_through", "estimator:rotation", "indices", "loss", "codebook_gradient", "transform"),
+    *("state", "form", "eval"),
+}
 
 
-def reference_module() -> Implementation:
+def reference_module(channel_first: bool = False, dtype: str = "float32", device: str = "cpu") -> Implementation:
     """Return `vq_reference.nn.SimVQ`."""
     from vq_reference.nn import SimVQ as Module
 
-    return sim_vq("reference.SimVQ", Module, {"vq-reference": vq_reference.__version__})
+    versions = {"vq-reference": vq_reference.__version__}
+    return sim_vq(_named("reference.SimVQ", channel_first), Module, versions, channel_first, dtype, device)
 
 
-def lucidrains() -> Implementation:
+def lucidrains(channel_first: bool = False, dtype: str = "float32", device: str = "cpu") -> Implementation:
     """Return vector-quantize-pytorch's SimVQ, of whichever release is importable. Raises ImportError when none is."""
     package = importlib.import_module("vector_quantize_pytorch")
     try:
         release = version("vector-quantize-pytorch")
     except PackageNotFoundError:
         release = "unknown"
-    return sim_vq("lucidrains.SimVQ", package.SimVQ, {"vector-quantize-pytorch": release})
+    versions = {"vector-quantize-pytorch": release}
+    return sim_vq(_named("lucidrains.SimVQ", channel_first), package.SimVQ, versions, channel_first, dtype, device)
 
 
-def sim_vq(name: str, module_class: Any, versions: dict[str, str], dtype: str = "float32") -> Implementation:
+def _named(name: str, channel_first: bool) -> str:
+    return f"{name}[channel_first]" if channel_first else name
+
+
+def sim_vq(
+    name: str,
+    module_class: Any,
+    versions: dict[str, str],
+    channel_first: bool = False,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Implementation:
     """Describe a class with the constructor of vector-quantize-pytorch's SimVQ.
 
-    Releases before 1.20.2 take no transform but their own linear one, and those before 1.20.9 no rank below 3: the laws
-    hand in (1, N, D).
+    Releases before 1.20.2 take no transform but their own linear one. Those before 1.20.9 know no `channel_first`, take
+    (B, N, D) or (B, D, H, W) and no other rank.
     """
     known = inspect.signature(module_class).parameters
-    takes_transform = "codebook_transform" in known
+    takes_transform, any_rank = "codebook_transform" in known, "channel_first" in known
+    layouts = CHANNEL_LAST if any_rank else Layouts(Layout.of("B T D"), Layout.of("B T D"), Layout.of("B T"))
+    if channel_first:
+        axes = "..." if any_rank else "H W"
+        layouts = Layouts(Layout.of(f"B D {axes}"), Layout.of(f"B D {axes}"), Layout.of(f"B {axes}"))
 
     def build(reference: SimVQ) -> TorchLayer:
-        device, torch_dtype = torch.device("cpu"), getattr(torch, dtype)
-        transform, parameters = sequential(reference.transform, torch_dtype, device)
+        place, torch_dtype = torch.device(device), getattr(torch, dtype)
+        transform, parameters = sequential(reference.transform, torch_dtype, place)
         codebook_size, frozen_dim = reference.frozen_codebook.shape
         arguments = {
             "dim": reference.transform[-1].weight.shape[0],
             "codebook_size": codebook_size,
             "rotation_trick": reference.estimator == "rotation",
             next(name for name in BETA if name in known): reference.beta,
+            next(name for name in FIRST if name in known): channel_first,
         }
         optional = {
             "codebook_transform": transform,
@@ -63,25 +87,37 @@ def sim_vq(name: str, module_class: Any, versions: dict[str, str], dtype: str = 
             "frozen_codebook_dim": frozen_dim,
         }
         arguments.update({k: v for k, v in optional.items() if k in known})
-        module = module_class(**arguments).to(device, torch_dtype)
-        frozen = torch.empty(reference.frozen_codebook.shape, dtype=torch_dtype, device=device)
-        set_exactly(frozen, reference.frozen_codebook)
-        if takes_transform:
-            module.frozen_codebook = frozen
-        else:
-            module.codebook, module.codebook_to_codes = frozen, transform
+        module = module_class(**arguments).to(place, torch_dtype)
+        codes = "frozen_codebook" if hasattr(module, "frozen_codebook") else "codebook"
+        if getattr(module, codes).shape != reference.frozen_codebook.shape:  # no argument for its width
+            setattr(module, codes, torch.empty(reference.frozen_codebook.shape, dtype=torch_dtype, device=place))
+        set_exactly(getattr(module, codes), reference.frozen_codebook)
+        if not takes_transform:
+            module.codebook_to_codes = transform
         weight = 1.0 if "commitment_weight" in known else reference.commitment_weight
 
-        def call(layer: nn.Module, x: Tensor) -> Returned:
-            output, indices, loss = layer(x)
+        def read(returned: tuple[Tensor, Tensor, Tensor]) -> Returned:
+            output, indices, loss = returned
             return Returned(output, indices, loss * weight)
 
-        return TorchLayer(module, call, transform, parameters, torch_dtype, device)
+        return TorchLayer(
+            module,
+            call=module,
+            dtype=torch_dtype,
+            device=place,
+            read=read,
+            codes=transform,
+            parameters=parameters,
+            frozen=getattr(module, codes),
+            layouts=layouts,
+            decode_indices=getattr(module, "indices_to_codes", None),
+        )
 
+    optional = {"mlp": takes_transform, "leading": any_rank, "decode": hasattr(module_class, "indices_to_codes")}
     return Implementation(
         name=name,
         build=build,
         precision=PRECISIONS[dtype],
-        capabilities=frozenset(ALWAYS | ({"mlp"} if takes_transform else set())),
+        capabilities=frozenset(ALWAYS | {capability for capability, there in optional.items() if there}),
         versions={**versions, "torch": torch.__version__},
     )

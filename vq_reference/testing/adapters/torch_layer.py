@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.arguments import Array
-from vq_reference.testing.adapters.implementation import Answer, Cotangent, Gradients
+from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Form, Gradients
+from vq_reference.testing.adapters.layout import CHANNEL, Layout
+from vq_reference.testing.adapters.tensors import array_of, overwrite
 
 
 class Returned(NamedTuple):
-    """What a quantizer's forward gives, laid out as the laws need it: output (1, N, D), indices (1, N), loss scalar."""
+    """What a quantizer's forward gives, each as it lies there."""
 
     output: Tensor
     indices: Tensor | None
@@ -23,94 +26,202 @@ class Returned(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Layouts:
+    """Where tokens, outputs and indices lie, and the shape of the loss."""
+
+    x: Layout
+    output: Layout
+    indices: Layout
+    loss: tuple[int, ...] = ()
+
+
+CHANNEL_LAST = Layouts(Layout.of("... D"), Layout.of("... D"), Layout.of("..."))
+
+
+@dataclass
 class TorchLayer:
     """A module, its codes set, called as the laws call.
 
-    call: (module, x of (1, N, D)) → Returned. transform: the submodule whose output is the effective codebook, or None.
-    parameters: the transform's parameters under the oracle's names.
+    call: x as the module takes it → what its forward returns. read: that → Returned. codes: the effective codebook, as
+    a leaf; or the submodule whose forward returns it; or None. parameters: the transform's, by the oracle's names.
+    frozen: the codes that must not be trained, or None. decode_indices: indices as they lie → outputs as they lie.
     """
 
     module: nn.Module
-    call: Callable[[nn.Module, Tensor], Returned]
-    transform: nn.Module | None
-    parameters: Mapping[str, Tensor]
+    call: Callable[[Tensor], Any]
     dtype: torch.dtype
     device: torch.device
+    read: Callable[[Any], Returned] = lambda returned: Returned(*returned)
+    codes: Tensor | nn.Module | None = None
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    frozen: Tensor | None = None
+    layouts: Layouts = CHANNEL_LAST
+    decode_indices: Callable[[Tensor], Tensor] | None = None
+    _last: Any = None
 
-    def __call__(self, x: Array, cotangents: Sequence[Cotangent] = ()) -> Answer:
-        """Forward once with x as a leaf that asks for its gradient; backward once for each cotangent."""
-        leaf = self._tensor(x).unsqueeze(0).requires_grad_()
-        codes: list[Tensor] = []
-        watched = self.transform.register_forward_hook(lambda *seen: codes.append(seen[2])) if self.transform else None
-        try:
-            returned = self.call(self.module, leaf)
-        finally:
-            if watched:
-                watched.remove()
-        gradients = tuple(self._backward(leaf, codes[-1:], returned, c) for c in cotangents)
+    def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
+        """Forward once, backward once for each cotangent. An output of another shape than declared comes as it is."""
+        arranged = _Arranged.of(self.layouts, x.shape, how.leading)
+        self.module.train(how.training)
+        entering = self._entering(x, arranged, how)
+        with torch.set_grad_enabled(how.gradient != "no_grad"), self._watched() as codes:
+            self._last = self.call(entering)
+            returned = self.read(self._last)
+        gradients = tuple(self._backward(arranged, entering, codes, returned, c) for c in cotangents)
         return Answer(
-            output=_numpy(returned.output).reshape(x.shape),
-            indices=None if returned.indices is None else returned.indices.detach().cpu().numpy().reshape(len(x)),
-            loss=None if returned.loss is None else float(returned.loss.detach()),
+            output=arranged.tokens(returned.output),
+            indices=None if returned.indices is None else arranged.chosen(returned.indices),
+            loss=None if returned.loss is None else float(returned.loss.detach().sum()),
             gradients=gradients,
+            form=self._form(arranged, entering, returned),
         )
 
-    def _backward(self, leaf: Tensor, codes: list[Tensor], returned: Returned, cotangent: Cotangent) -> Gradients:
-        ends = [
-            (value, start)
-            for value, start in (
-                (returned.output, self._tensor(cotangent.output).reshape(returned.output.shape)),
-                (returned.loss, self._tensor(np.array(cotangent.loss))),
-            )
-            # a constant has no backward: whatever should have led through it is reported as None below
-            if value is not None and value.requires_grad
-        ]
-        wanted = [leaf, *codes, *self.parameters.values()]
-        found: Sequence[Tensor | None] = [None] * len(wanted)
-        if ends:
+    def decode(self, indices: Array) -> Array:
+        """Return the outputs, (N, D), for indices of (N,)."""
+        if self.decode_indices is None:
+            raise TypeError("this layer has no decode: declare one, or leave out the capability")
+        arranged = _Arranged.of(self.layouts, (len(indices), 0), None)
+        order = arranged.order[:-1]
+        grid = torch.as_tensor(np.array(indices, np.int64), device=self.device)
+        lying = arranged.layouts.indices.arrange(grid.reshape([arranged.sizes[name] for name in order]), order)
+        outputs = self.decode_indices(lying)
+        dim = outputs.numel() // max(len(indices), 1)
+        return _Arranged.of(self.layouts, (len(indices), dim), None).tokens(outputs)
+
+    def state(self) -> Mapping[str, Array]:
+        """Return a copy of every parameter and buffer, by name."""
+        named = [*self.module.named_parameters(), *self.module.named_buffers()]
+        return {name: array_of(tensor).copy() for name, tensor in named}
+
+    def overwrite_returned(self) -> None:
+        """Overwrite, in place, every tensor that the last call returned."""
+        overwrite(self._last)
+
+    def _entering(self, x: Array, arranged: _Arranged, how: Call) -> Tensor:
+        """Return x as the module takes it: a leaf of the wanted memory layout, asking for its gradient or not."""
+        lying = arranged.arrange(self._tensor(x)).contiguous()
+        if how.memory == "strided":
+            doubled = lying.new_zeros([2 * size for size in lying.shape])
+            view = doubled[tuple(slice(None, None, 2) for _ in lying.shape)]
+            lying = view.copy_(lying)
+        elif how.memory == "expanded":
+            if len(x) and np.any(x != x[0]):
+                raise ValueError("memory is 'expanded' and the tokens of x differ: expected all of them equal")
+            one = arranged.arrange_one(self._tensor(x[:1]))
+            lying = one.expand(lying.shape) if len(x) else lying
+        return lying.detach().requires_grad_(how.gradient == "asked")
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[list[Tensor]]:
+        """Yield a list that holds, after the forward, the effective codebook with its graph, if there is one."""
+        seen: list[Tensor] = [self.codes] if isinstance(self.codes, Tensor) else []
+        if not isinstance(self.codes, nn.Module):
+            yield seen
+            return
+        hook = self.codes.register_forward_hook(lambda *of_forward: seen.append(of_forward[2]))
+        try:
+            yield seen
+        finally:
+            hook.remove()
+
+    def _backward(
+        self, arranged: _Arranged, entering: Tensor, codes: list[Tensor], returned: Returned, cotangent: Cotangent
+    ) -> Gradients:
+        ends: list[tuple[Tensor, Tensor]] = []
+        # a constant has no backward: whatever should have led through it is reported as None below
+        if returned.output.requires_grad:
+            g = arranged.at_output(self._tensor(cotangent.output))
+            ends.append((returned.output, g.reshape(returned.output.shape).to(returned.output.dtype)))
+        if returned.loss is not None and returned.loss.requires_grad:
+            ends.append((returned.loss, torch.full_like(returned.loss, cotangent.loss)))
+        at_codes = codes[-1] if codes else None
+        wanted = [entering, at_codes, self.frozen, *self.parameters.values()]
+        found: dict[int, Tensor | None] = {}
+        asking = [t for t in wanted if t is not None and t.requires_grad]
+        if ends and asking:
             values, starts = zip(*ends, strict=True)
-            starts = tuple(start.reshape(value.shape).to(value.dtype) for value, start in ends)
-            asking = [t for t in wanted if t.requires_grad]
             grads = torch.autograd.grad(values, asking, starts, retain_graph=True, allow_unused=True)
-            by_identity = {id(t): g for t, g in zip(asking, grads, strict=True)}
-            found = [by_identity.get(id(t)) for t in wanted]
-        arrays = [None if g is None else _numpy(g) for g in found]
-        at_x = None if arrays[0] is None else arrays[0][0]
-        at_codes = arrays[1] if codes else None
-        at_parameters = arrays[1 + len(codes) :]
-        return Gradients(at_x, at_codes, dict(zip(self.parameters, at_parameters, strict=True)))
+            found = {id(t): g for t, g in zip(asking, grads, strict=True)}
+
+        def arrived(tensor: Tensor | None) -> Array | None:
+            gradient = found.get(id(tensor))
+            return None if gradient is None else array_of(gradient)
+
+        at_x = found.get(id(entering))
+        return Gradients(
+            x=None if at_x is None else arranged.tokens_of_input(at_x),
+            codebook=arrived(at_codes),
+            parameters={name: arrived(tensor) for name, tensor in self.parameters.items()},
+            frozen=arrived(self.frozen),
+        )
+
+    def _form(self, arranged: _Arranged, entering: Tensor, returned: Returned) -> Form:
+        given = [tensor for tensor in returned if tensor is not None]
+        indices, loss = returned.indices, returned.loss
+        return Form(
+            input_shape=tuple(entering.shape),
+            output_shape=tuple(returned.output.shape),
+            output_dtype=_name(returned.output),
+            indices_shape=() if indices is None else tuple(indices.shape),
+            indices_expected=() if indices is None else arranged.layouts.indices.shape(arranged.sizes),
+            indices_dtype="" if indices is None else _name(indices),
+            loss_shape=() if loss is None else tuple(loss.shape),
+            loss_expected=() if loss is None else self.layouts.loss,
+            same_device=all(tensor.device == entering.device for tensor in given),
+        )
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.as_tensor(np.array(array)).to(self.device, self.dtype)
 
 
-def _numpy(tensor: Tensor) -> Array:
-    return np.asarray(tensor.detach().to("cpu", torch.float64).numpy())
+@dataclass(frozen=True)
+class _Arranged:
+    """The layouts of one call: every name with its size."""
+
+    layouts: Layouts
+    order: tuple[str, ...]
+    sizes: Mapping[str, int]
+
+    @classmethod
+    def of(cls, layouts: Layouts, shape: tuple[int, ...], leading: tuple[int, ...] | None) -> _Arranged:
+        """Arrange tokens of this shape, (N, D). Raises ValueError where `leading` holds another number of them."""
+        count, dim = shape
+        leading = layouts.x.natural(count) if leading is None else leading
+        if int(np.prod(leading)) != count:
+            raise ValueError(f"leading is {leading}: expected a product of {count}, the number of tokens")
+        rank = len(leading)
+        spelled = Layouts(
+            layouts.x.spelled(rank), layouts.output.spelled(rank), layouts.indices.spelled(rank), layouts.loss
+        )
+        names = spelled.x.leading
+        return cls(spelled, (*names, CHANNEL), {**dict(zip(names, leading, strict=True)), CHANNEL: dim})
+
+    def arrange(self, x: Tensor) -> Tensor:
+        return self.layouts.x.arrange(x.reshape([self.sizes[name] for name in self.order]), self.order)
+
+    def arrange_one(self, token: Tensor) -> Tensor:
+        """Return one token, (1, D), with size 1 on every leading axis."""
+        return self.layouts.x.arrange(token.reshape([1] * (len(self.order) - 1) + [-1]), self.order)
+
+    def at_output(self, g: Tensor) -> Tensor:
+        return self.layouts.output.arrange(g.reshape([self.sizes[name] for name in self.order]), self.order)
+
+    def tokens(self, output: Tensor) -> Array:
+        if tuple(output.shape) != self.layouts.output.shape(self.sizes):
+            return array_of(output)
+        whole = self.layouts.output.restore(output, self.order, self.sizes)
+        return array_of(whole.reshape(-1, self.sizes[CHANNEL]))
+
+    def tokens_of_input(self, gradient: Tensor) -> Array:
+        whole = self.layouts.x.restore(gradient, self.order, self.sizes)
+        return array_of(whole.reshape(-1, self.sizes[CHANNEL]))
+
+    def chosen(self, indices: Tensor) -> Array:
+        lying = indices.detach().cpu()
+        if tuple(lying.shape) == self.layouts.indices.shape(self.sizes):
+            lying = self.layouts.indices.restore(lying, self.order[:-1], self.sizes)
+        return np.asarray(lying.reshape(-1).numpy())
 
 
-def set_exactly(target: Tensor, values: Array) -> None:
-    """Copy `values` into `target` in place; raise ValueError where its dtype would round or its shape differs."""
-    if tuple(target.shape) != values.shape:
-        raise ValueError(f"target has shape {tuple(target.shape)}: expected {values.shape}")
-    with torch.no_grad():
-        target.copy_(torch.as_tensor(np.array(values)))
-    if not np.array_equal(_numpy(target), values):
-        raise ValueError(f"{target.dtype} does not hold these values exactly: draw the case in that dtype")
-
-
-def sequential(layers: Sequence[Any], dtype: torch.dtype, device: torch.device) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return the oracle's transform as torch layers with ReLU between, and its parameters by the oracle's names."""
-    modules: list[nn.Module] = []
-    parameters: dict[str, Tensor] = {}
-    for i, layer in enumerate(layers):
-        if i:
-            modules.append(nn.ReLU())
-        out_width, in_width = layer.weight.shape
-        linear = nn.Linear(in_width, out_width, bias=layer.bias is not None, dtype=dtype, device=device)
-        set_exactly(linear.weight, layer.weight)
-        parameters[f"{i}.weight"] = linear.weight
-        if layer.bias is not None:
-            set_exactly(linear.bias, layer.bias)
-            parameters[f"{i}.bias"] = linear.bias
-        modules.append(linear)
-    return (modules[0] if len(modules) == 1 else nn.Sequential(*modules)), parameters
+def _name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -1,0 +1,157 @@
+"""What the answer does not depend on: mode, gradients asked for or not, layout of the input, an earlier call."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from vq_reference.testing import bounds
+from vq_reference.testing.adapters.implementation import Call, Cotangent
+from vq_reference.testing.choice import decided
+from vq_reference.testing.law import law
+from vq_reference.testing.measure import assert_within
+from vq_reference.testing.strategies import Case, cases, cotangents
+
+USER = "what a user of any layer relies on"
+CHOICE = {"indices"}
+
+
+without = st.sampled_from(["no_grad", "not asked"])
+
+
+def assert_same_answer(implementation, case, first, second):
+    """Two answers to the same question agree: the code exactly where it is decided, the output to rounding."""
+    u = implementation.precision.unit_roundoff
+    sure = decided(case, u)
+    q = case.codes[first.indices]
+    assert_within("selected code", case.codes[second.indices][sure], q[sure], 0.0)
+    bound = 2 * bounds.output(case.x, q, case.reference.estimator, u)
+    assert_within("output", second.output[sure], first.output[sure], bound[sure])
+    if first.loss is not None and second.loss is not None and sure.all():
+        assert_within("ℓ", second.loss, first.loss, 2 * bounds.mean_square(case.x.size, u) * abs(first.loss))
+
+
+@law("call.eval", level="must", source=USER, needs=CHOICE | {"eval"}, case=cases())
+def test_eval_selects_and_outputs_the_codes_that_training_does(implementation, case):
+    """In eval mode the layer selects the same codes and outputs them."""
+    layer = implementation.build(case.reference)
+    training, evaluating = layer(case.x), layer(case.x, how=Call(training=False))
+    u = implementation.precision.unit_roundoff
+    sure = decided(case, u)
+    q = case.codes[training.indices]
+    assert_within("selected code", case.codes[evaluating.indices][sure], q[sure], 0.0)
+    bound = bounds.output(case.x, q, case.reference.estimator, u)
+    assert_within("output", evaluating.output[sure], q[sure], bound[sure])
+
+
+@law(
+    "call.no_grad",
+    level="must",
+    source=USER,
+    needs=CHOICE,
+    case=cases(),
+    gradient=without,
+)
+def test_the_answer_does_not_depend_on_gradients_being_asked_for(implementation, case, gradient):
+    """Output, indices and loss are the same under no_grad, and for an input that asks for no gradient."""
+    layer = implementation.build(case.reference)
+    assert_same_answer(implementation, case, layer(case.x), layer(case.x, how=Call(gradient=gradient)))
+
+
+@law("call.repeated", level="must", source=USER, needs=CHOICE, case=cases())
+def test_the_same_call_twice_gives_the_same_answer(implementation, case):
+    """Calling the layer twice with the same input gives the same answer twice."""
+    layer = implementation.build(case.reference)
+    assert_same_answer(implementation, case, layer(case.x), layer(case.x))
+
+
+def arrangements(count):
+    """Return ways to arrange `count` tokens in leading dimensions, sizes all different where they can be."""
+    pairs = [(n, count // n) for n in range(1, count + 1) if count % n == 0]
+    return [(count,), *pairs, *((1, *pair) for pair in pairs)]
+
+
+@law("call.leading", level="must", source=USER, needs=CHOICE | {"leading"}, case=cases(), data=st.data())
+def test_leading_dimensions_do_not_matter(implementation, case, data):
+    """Tokens give the same answer however they are arranged into leading dimensions, the loss included."""
+    leading = data.draw(st.sampled_from(arrangements(len(case.x))), label="leading dimensions")
+    layer = implementation.build(case.reference)
+    assert_same_answer(implementation, case, layer(case.x), layer(case.x, how=Call(leading=leading)))
+
+
+@law("call.strided", level="must", source=USER, needs=CHOICE | {"form"}, case=cases())
+def test_the_memory_layout_of_the_input_does_not_matter(implementation, case):
+    """A non-contiguous input gives the answer of a contiguous one."""
+    layer = implementation.build(case.reference)
+    assert_same_answer(implementation, case, layer(case.x), layer(case.x, how=Call(memory="strided")))
+
+
+@law("call.expanded", level="must", source=USER, needs=CHOICE | {"form"}, case=cases(), count=st.integers(2, 5))
+def test_an_expanded_input_gives_every_copy_the_same_answer(implementation, case, count):
+    """One token expanded over a batch, sharing its memory, gives each copy the answer of that token."""
+    copies = Case(case.reference, np.repeat(case.x[:1], count, axis=0))
+    layer = implementation.build(case.reference)
+    assert_same_answer(implementation, copies, layer(copies.x), layer(copies.x, how=Call(memory="expanded")))
+
+
+@law("call.state", level="must", source=USER, needs={"state"}, case=cases(), training=st.booleans())
+def test_a_call_changes_no_parameter_and_no_buffer(implementation, case, training):
+    """Forward and backward leave every parameter and buffer as it was, but for those declared to change."""
+    layer = implementation.build(case.reference)
+    before = layer.state()
+    layer(case.x, [Cotangent(cotangents(case), 1.0)], Call(training=training))
+    after = layer.state()
+    allowed = implementation.state_changes if training else frozenset()
+    assert set(before) == set(after), f"parameters and buffers changed from {sorted(before)} to {sorted(after)}"
+    for name in sorted(set(before) - allowed):
+        assert_within(name, after[name], before[name], 0.0)
+
+
+@law("call.aliased", level="must", source=USER, needs=CHOICE | {"state"}, case=cases())
+def test_nothing_returned_shares_memory_with_the_layer(implementation, case):
+    """Changing in place what a call returned changes neither the layer nor its next answer."""
+    layer = implementation.build(case.reference)
+    first, before = layer(case.x), layer.state()
+    layer.overwrite_returned()
+    after = layer.state()
+    for name in sorted(before):
+        assert_within(name, after[name], before[name], 0.0)
+    assert_same_answer(implementation, case, first, layer(case.x))
+
+
+@law("decode.output", level="must", source=USER, needs=CHOICE | {"decode"}, case=cases())
+def test_decoding_the_indices_gives_the_output(implementation, case):
+    """Decoding the returned indices gives the codes that the layer output: transform and projections included."""
+    layer = implementation.build(case.reference)
+    indices = layer(case.x).indices
+    q = case.codes[indices]
+    bound = bounds.decoded(
+        case.reference.frozen_codebook[indices], case.reference.transform, implementation.precision.unit_roundoff
+    )
+    assert_within("decoded", layer.decode(indices), q, bound)
+
+
+def assert_declared(what, actual, expected):
+    assert actual == expected, f"{what} is {actual}, expected {expected}"
+
+
+@law("form.output", level="must", source=USER, needs={"form"}, case=cases())
+def test_the_output_has_the_form_of_the_input(implementation, case):
+    """The output has the shape, dtype and device of the input."""
+    form = implementation.build(case.reference)(case.x).form
+    assert_declared("shape of the output", form.output_shape, form.input_shape)
+    assert_declared("dtype of the output", form.output_dtype, implementation.precision.name)
+    assert_declared("output on the input's device", form.same_device, True)
+
+
+@law("form.indices", level="must", source=USER, needs={"form", "indices"}, case=cases())
+def test_the_indices_are_integers_one_for_each_token(implementation, case):
+    """The indices have an integer dtype and the declared shape."""
+    form = implementation.build(case.reference)(case.x).form
+    assert_declared("shape of the indices", form.indices_shape, form.indices_expected)
+    assert "int" in form.indices_dtype, f"dtype of the indices is {form.indices_dtype}, expected an integer dtype"
+
+
+@law("form.loss", level="must", source=USER, needs={"form", "loss"}, case=cases())
+def test_the_loss_has_the_declared_shape(implementation, case):
+    """The loss is a scalar, or has the declared shape."""
+    form = implementation.build(case.reference)(case.x).form
+    assert_declared("shape of the loss", form.loss_shape, form.loss_expected)

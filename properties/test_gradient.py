@@ -1,0 +1,103 @@
+"""What an output's gradient may and may not reach."""
+
+import dataclasses
+
+import numpy as np
+from hypothesis import strategies as st
+
+from vq_reference import estimators
+from vq_reference.testing import bounds
+from vq_reference.testing.adapters.implementation import Call, Cotangent
+from vq_reference.testing.closed_forms import arrived
+from vq_reference.testing.law import law
+from vq_reference.testing.measure import assert_within
+from vq_reference.testing.strategies import EXTREME, OPPOSITE, TRAINED, cases, cotangents, transform_cases
+
+OORD = "van den Oord et al., arXiv 1711.00937, §3.2"
+CHOICE = {"indices"}
+
+
+def vjp_bound(case, q, g, u):
+    """Return the bound on the gradient at x, entry by entry, for the gradient g at the output."""
+    if case.reference.estimator != "rotation":
+        return u * np.abs(g)
+    lengths = np.linalg.norm(q, axis=1) / np.linalg.norm(case.x, axis=1) * np.linalg.norm(g, axis=1)
+    return (bounds.rotation(case.x, q, u) * lengths)[:, None]
+
+
+@law("gradient.vjp", level="must", source=OORD, needs=CHOICE, case=cases(), seed=st.integers(0, 15))
+def test_the_input_gets_the_estimators_gradient(implementation, case, seed):
+    """The gradient at the output reaches the input as the estimator says: g for straight-through, λR'g for rotation."""
+    u = implementation.precision.unit_roundoff
+    g = cotangents(case, seed)
+    for estimator in TRAINED:
+        if f"estimator:{estimator}" not in implementation.capabilities:
+            continue
+        each = dataclasses.replace(case, reference=dataclasses.replace(case.reference, estimator=estimator))
+        answer = implementation.build(each.reference)(case.x, [Cotangent(g, 0.0)])
+        q = case.codes[answer.indices]
+        expected, _ = estimators.vjp(case.x, q, g, estimator)
+        actual = arrived(answer.gradients[0].x, expected)
+        assert_within(f"gradient at x with {estimator}", actual, expected, vjp_bound(each, q, g, u))
+
+
+@law("gradient.tokens", level="must", source="a layer acts on each token", needs=CHOICE, case=cases(), data=st.data())
+def test_a_token_gets_no_gradient_from_another_tokens_output(implementation, case, data):
+    """The Jacobian is block-diagonal over tokens: an output's gradient reaches its own token and no other."""
+    token = data.draw(st.integers(0, len(case.x) - 1), label="token with a gradient")
+    g = np.zeros_like(case.x)
+    g[token] = cotangents(case)[token]
+    at_x = implementation.build(case.reference)(case.x, [Cotangent(g, 0.0)]).gradients[0].x
+    others = np.arange(len(case.x)) != token
+    assert_within("gradient at the other tokens", arrived(at_x, g)[others], 0.0, 0.0)
+
+
+@law("gradient.codebook", level="must", source=OORD, needs=CHOICE | {"codebook_gradient"}, case=cases())
+def test_the_outputs_gradient_does_not_train_the_codebook(implementation, case):
+    """The gradient at the output reaches the encoder alone: with an estimator on, the codebook learns from the loss."""
+    at_codes = implementation.build(case.reference)(case.x, [Cotangent(cotangents(case), 0.0)]).gradients[0].codebook
+    assert_within("gradient at the codebook", arrived(at_codes, case.codes), 0.0, 0.0)
+
+
+@law("gradient.sum", level="must", source="a derivative is linear", needs=CHOICE | {"loss"}, case=cases())
+def test_gradients_of_output_and_loss_add_up(implementation, case):
+    """Output and loss used together give the sum of the gradients that each gives alone."""
+    u = implementation.precision.unit_roundoff
+    g = cotangents(case)
+    starts = [Cotangent(g, 1.0), Cotangent(g, 0.0), Cotangent(np.zeros_like(g), 1.0)]
+    answer = implementation.build(case.reference)(case.x, starts)
+    both, output, loss = (arrived(gradients.x, g) for gradients in answer.gradients)
+    bound = u * (np.abs(output) + np.abs(loss)) + 2 * vjp_bound(case, case.codes[answer.indices], g, u)
+    assert_within("gradient at x", both, output + loss, bound + 2 * bounds.loss_gradient(loss, u))
+
+
+@law(
+    "gradient.finite",
+    level="should",
+    source="every gradient is a number",
+    needs=CHOICE,
+    case=cases(places=OPPOSITE + EXTREME),
+)
+def test_every_gradient_is_finite_for_every_finite_input(implementation, case):
+    """Gradients stay finite at zero, tiny, huge and opposite inputs, for every estimator."""
+    for estimator in TRAINED:
+        if f"estimator:{estimator}" in implementation.capabilities:
+            reference = dataclasses.replace(case.reference, estimator=estimator)
+            at_x = implementation.build(reference)(case.x, [Cotangent(cotangents(case), 0.0)]).gradients[0].x
+            assert_within(f"finite gradient with {estimator}", np.isfinite(arrived(at_x, case.x)), 1.0, 0.0)
+
+
+@law(
+    "gradient.not_asked",
+    level="must",
+    source=OORD,
+    needs=CHOICE | {"loss", "transform"},
+    case=transform_cases(layers=1),
+)
+def test_the_transform_learns_whether_or_not_the_input_asks_for_a_gradient(implementation, case):
+    """The gradient at the transform is the same for an input that asks for no gradient, as a frozen encoder's does."""
+    layer = implementation.build(case.reference)
+    start = [Cotangent(np.zeros_like(case.x), 1.0)]
+    asked, not_asked = (layer(case.x, start, Call(gradient=g)).gradients[0].parameters for g in ("asked", "not asked"))
+    for name, gradient in asked.items():
+        assert_within(f"∂ℓ/∂{name}", arrived(not_asked[name], gradient), gradient, 0.0)

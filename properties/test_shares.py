@@ -1,0 +1,63 @@
+"""How the loss's derivative is split between encoder and codebook: a relation that needs no formula for the loss.
+
+ℓ is a quadratic form in x − q, so a central difference of its values is its plain derivative with no truncation error,
+however large the step. Autograd hands each side its share of that: b/(a + b) to the encoder and a/(a + b) to the
+codebook, which are β/(1 + β) and 1/(1 + β) in the usual form. The shares tell one fault from another.
+"""
+
+import dataclasses
+
+import numpy as np
+from hypothesis import assume
+
+from vq_reference.testing import bounds
+from vq_reference.testing.adapters.implementation import Cotangent
+from vq_reference.testing.closed_forms import arrived
+from vq_reference.testing.law import law
+from vq_reference.testing.measure import assert_within
+from vq_reference.testing.strategies import REGULAR_NORMS, Case, cases
+
+OORD = "van den Oord et al., arXiv 1711.00937, eq. 3: its plain derivative, and what the stop-gradients leave of it"
+NEEDS = {"loss", "indices", "codebook_gradient"}
+one_code = cases(places=("anywhere", "at an angle"), most_codes=1)
+
+
+def share(gradient, step, values, errors):
+    """Return autograd's derivative along `step` over the plain one, and the bound on that quotient."""
+    routed = float(np.sum(gradient * step))
+    plain = (values[0] - values[1]) / 2
+    return routed / plain, abs(routed) / plain**2 * (errors[0] + errors[1]) / 2
+
+
+@law("loss.shares", level="must", source=OORD, needs=NEEDS, case=one_code)
+def test_encoder_and_codebook_get_their_shares_of_the_losss_derivative(implementation, case):
+    """Of the loss's plain derivative the encoder gets β/(1 + β) and the codebook 1/(1 + β), as declared."""
+    a, b = implementation.loss_weights(case.reference)
+    x, code, rounded = case.x, case.codes, implementation.precision.round
+    assume(np.all(np.linalg.norm(x - code, axis=1) > REGULAR_NORMS[0]))
+    answer = implementation.build(case.reference)(x, [Cotangent(np.zeros_like(x), 1.0)])
+
+    outward, inward = rounded(x + (x - code) / 2), rounded(x - (x - code) / 2)
+    values = [implementation.build(case.reference)(moved).loss for moved in (outward, inward)]
+    check(implementation, "encoder", answer.gradients[0].x, (outward - inward) / 2, values, b / (a + b), case)
+
+    step = np.mean(code - x, axis=0, keepdims=True)
+    assume(np.linalg.norm(step) > REGULAR_NORMS[0])
+    ahead, behind = rounded(code + step / 2), rounded(code - step / 2)
+    values = [implementation.build(with_code(case, moved))(x).loss for moved in (ahead, behind)]
+    check(implementation, "codebook", answer.gradients[0].codebook, (ahead - behind) / 2, values, a / (a + b), case)
+
+
+def with_code(case, code):
+    layer = case.reference.transform[0]
+    frozen = code @ layer.weight / float(np.max(np.abs(layer.weight))) ** 2
+    return dataclasses.replace(case.reference, frozen_codebook=frozen)
+
+
+def check(implementation, side, gradient, step, values, expected, case: Case):
+    u = implementation.precision.unit_roundoff
+    errors = [bounds.mean_square(case.x.size, u) * value for value in values]
+    measured, error = share(arrived(gradient, step), step, values, errors)
+    # a gradient that is not there has no error of its own: what is expected sets the scale
+    error += (error + bounds.gamma(2 * case.x.size + 16, u)) * expected
+    assert_within(f"{side}'s share", measured, expected, error)

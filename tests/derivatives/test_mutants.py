@@ -1,0 +1,144 @@
+"""Each safeguard of the check, taken out: another verdict comes out, so that the tests that expect this one fail."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from vq_reference.testing.derivatives import Verdict, check_gradient
+from vq_reference.testing.mutants import Mutant
+
+X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+AGREES, DIFFERS, CANNOT_TELL = Verdict.AGREES, Verdict.DIFFERS, Verdict.CANNOT_TELL
+
+
+class Round(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+class FirstBatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.zeros(4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.codes.data.copy_(x * 2)
+        return x * self.codes
+
+
+class Hooked(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+        self.register_full_backward_hook(lambda module, inputs, outputs: None)
+
+
+def tampered(x):
+    y = x.exp()
+    y.register_hook(lambda g: 2 * g)
+    return y
+
+
+def write_through_data(x):
+    y = x * 2
+    y.data.clamp_(-1, 1)
+    return y
+
+
+def mutant(module: str, replace: str, by: str, why: str) -> Mutant:
+    return Mutant(why, f"vq_reference.testing.derivatives.{module}", replace, by, why, killed_by="test_mutants")
+
+
+# what is taken out, the program that shows it, and the verdict that it should have
+CASES = [
+    (
+        mutant("modes", "if live or op.draws:", "if op.draws:", "stops are not replayed"),
+        lambda x: x + (x.round() - x).detach(),
+        AGREES,
+    ),
+    (
+        mutant("tape", "isinstance(leaf, (bool, int, float, complex))", "False", "Python numbers are not held"),
+        lambda x: x * x.norm().item(),
+        AGREES,
+    ),
+    (
+        mutant("tape", "twin.stride() == value.stride()", "True", "strides are not kept"),
+        lambda x: x[:, :2] * x[:, ::2].detach().contiguous(),
+        AGREES,
+    ),
+    (
+        mutant("modes", "if carries and into_a_constant:", "if False:", "a buffer written by its data stays live"),
+        FirstBatch(),
+        AGREES,
+    ),
+    (
+        mutant("modes", "elif self.tape.shares_a_stopped_value(tensor):", "elif False:", "unseen writes are let pass"),
+        write_through_data,
+        CANNOT_TELL,
+    ),
+    (
+        mutant("graph", "if isinstance(node, BackwardCFunction):", "if False:", "custom functions are not looked for"),
+        lambda x: Round.apply(x),
+        CANNOT_TELL,
+    ),
+    (
+        mutant("step", "np.abs(2 * bend_narrow - bend_wide)", "0 * bend_wide", "kinks are not looked for"),
+        lambda x: (x * 0).abs() + (x - X.to(x)).relu(),
+        CANNOT_TELL,
+    ),
+    (
+        mutant("compare", "(slope.error <= resolution(u) * scale)", "True", "an error of any size will do"),
+        lambda x: x + 1e15,
+        CANNOT_TELL,
+    ),
+    (
+        mutant("compare", "differs = ~agrees &", "differs = False &", "nothing ever differs"),
+        tampered,
+        DIFFERS,
+    ),
+    (
+        mutant("compare", "np.where(probe.pull <= n * u * size, size, probe.pull)", "probe.pull", "zero has no scale"),
+        lambda x: x + (1.7 - x),
+        AGREES,
+    ),
+    (
+        mutant("state", "random.setstate(self._python)", "pass", "Python's random numbers go on"),
+        lambda x: x * random.random(),
+        AGREES,
+    ),
+    (
+        mutant("state", "torch.set_rng_state(self._torch)", "pass", "torch's random numbers go on"),
+        lambda x: x * torch.rand(3),
+        AGREES,
+    ),
+    (
+        mutant("sides", "self.tape.unfollowed(_HOOK.apply)", "_HOOK.apply", "a hook's identity is taken for a stop"),
+        Hooked(),
+        AGREES,
+    ),
+]
+
+
+@pytest.mark.parametrize(("mutant", "program", "verdict"), CASES, ids=[case[0].why for case in CASES])
+def test_without_a_safeguard_the_answer_is_another(mutant, program, verdict):
+    def answer() -> tuple[Verdict | str, str]:
+        try:
+            report = check_gradient(program, X)
+        except Exception as error:  # a mutant that crashes is seen as well
+            return type(error).__name__, str(error)
+        return report.verdict, report.reason
+
+    right = answer()
+    assert right[0] is verdict
+    with mutant.applied():
+        assert answer() != right
+    assert answer() == right

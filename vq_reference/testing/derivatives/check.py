@@ -1,0 +1,127 @@
+"""`check_gradient`: does autograd compute the derivative that a program declares?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vq_reference.testing.derivatives.compare import compare
+from vq_reference.testing.derivatives.locate import locate
+from vq_reference.testing.derivatives.probe import Plan, directional, every_entry
+from vq_reference.testing.derivatives.report import Comparison, GradientReport, Verdict
+from vq_reference.testing.derivatives.sides import DeclaredFunction
+from vq_reference.testing.derivatives.subject import Subject
+from vq_reference.testing.derivatives.tape import DivergedError
+
+
+def check_gradient(
+    function: Callable[..., Any],
+    inputs: Any = (),
+    *,
+    kwargs: Mapping[str, Any] | None = None,
+    wrt: Sequence[Tensor | str] | None = None,
+    declared: Mapping[type, Callable[..., Any]] | None = None,
+    directions: int = 1,
+    full: bool = False,
+    seed: int = 0,
+) -> GradientReport:
+    """Compare autograd with finite differences of the function that a program with stop-gradients declares.
+
+    That function is the one in which every stopped value (detach, no_grad, argmin, round, item, a random draw …) is a
+    constant: it is recorded at the given point and replayed beside it. Agreement says that a program is consistent
+    with its own stops, and nothing about whether they stand in the right place: a stop too few is consistent too.
+
+    function: an ``nn.Module``, or a callable that takes tensors and returns tensors, nested in dicts, lists, tuples or
+    dataclasses. Of a compiled one the eager original is checked. Modules that a callable reaches through its closure
+    or globals belong to it. It runs in float64 on copies, so that neither its parameters, buffers and attributes nor
+    the random number generators are changed.
+    inputs, kwargs: what to call it with; any shapes, any dtypes. One tensor, or a sequence of arguments.
+    wrt: what to differentiate by, as tensors or by name (``inputs[0]``, ``transform.weight``). By default all floating
+    inputs and all parameters that require a gradient.
+    declared: custom autograd.Function -> plain function, with stops in it, whose derivative the custom one claims to
+    return. A custom Function that is on the way and not named here cannot be followed.
+    directions: how many random directions, four runs each where the first step settles it.
+    full: every entry of the Jacobian instead, four runs an input coordinate.
+
+    The comparison has no tolerance: the bound is the error of the finite difference (`step.slope`, `compare.noise_of`).
+    Returns a `GradientReport`; raises TypeError or ValueError for arguments that make no sense, and whatever the
+    program raises.
+
+    >>> import torch
+    >>> x = torch.tensor([0.25, 1.5, -0.75])
+    >>> straight_through = lambda x: x + (x.round() - x).detach()
+    >>> print(check_gradient(straight_through, x).verdict.value)
+    agrees
+    >>> def tampered(x):
+    ...     y = x**2
+    ...     y.register_hook(lambda g: 0.5 * g)
+    ...     return y
+    >>> found = check_gradient(tampered, x, full=True).discrepancy
+    >>> print(f"{found.of}: autograd {found.autograd:.6g}, declared {found.declared:.6g}")
+    d output[1] / d inputs[0][1]: autograd 1.5, declared 3
+    """
+    if directions < 1:
+        raise ValueError(f"directions is {directions}: expected at least 1")
+    subject = Subject(function, inputs, kwargs or {}, wrt)
+    notes: tuple[str, ...] = ()
+    if subject.was_compiled:
+        notes += ("compiled: what was checked is the eager original",)
+    plan = every_entry(subject, seed) if full else directional(subject, directions, seed)
+    if not plan.outputs:
+        reason = f"no output carries a gradient to {', '.join(subject.origin)}"
+        return GradientReport(Verdict.CANNOT_TELL, reason, passes=subject.passes, notes=notes)
+    other = DeclaredFunction(subject, declared or {})
+    obstacles = list(other.obstacles)
+    if not obstacles and other.outputs.keys() != plan.outputs.keys():
+        obstacles = ["in a second run at the same point, other outputs carry a gradient"]
+    if other.coarsest is not torch.float64:
+        notes += (f"a gradient passes {other.coarsest}: the errors are that dtype's",)
+    comparisons: list[Comparison] = []
+    discrepancy = None
+    if not obstacles:
+        try:
+            comparisons, discrepancy = _compare(subject, other, plan)
+        except DivergedError as way:
+            obstacles = [f"beside the point the program does something else: {way}"]
+    verdict, reason = _verdict(obstacles, comparisons, discrepancy)
+    stops = tuple(other.tape.stops)
+    return GradientReport(
+        verdict, reason, tuple(comparisons), discrepancy, stops, tuple(plan.without), subject.passes, notes
+    )
+
+
+def _compare(subject: Subject, declared: DeclaredFunction, plan: Plan) -> tuple[list[Comparison], Comparison | None]:
+    """Return the comparisons (of a full Jacobian only the worst of each column), and an entry that differs."""
+    comparisons: list[Comparison] = []
+    for probe in plan.probes:
+        found = compare(declared, probe, plan.outputs)
+        differing = [row for row, one in enumerate(found) if one.verdict is Verdict.DIFFERS]
+        if differing and probe.cotangents:
+            entry = locate(subject, declared, probe, differing[0], plan.outputs)
+            # a backward that is not linear may be wrong in a direction, and in no entry by itself
+            return [*comparisons, *found], entry if entry.verdict is Verdict.DIFFERS else found[differing[0]]
+        comparisons += found if probe.cotangents else [max(found, key=_badness)]
+    worst = max(comparisons, key=_badness)
+    return comparisons, worst if worst.verdict is Verdict.DIFFERS else None
+
+
+def _badness(one: Comparison) -> tuple[int, float]:
+    rank = (Verdict.AGREES, Verdict.CANNOT_TELL, Verdict.DIFFERS).index(one.verdict)
+    apart = abs(one.autograd - one.declared)
+    return rank, apart if apart == apart else float("inf")
+
+
+def _verdict(
+    obstacles: Sequence[str], comparisons: Sequence[Comparison], discrepancy: Comparison | None
+) -> tuple[Verdict, str]:
+    if obstacles:
+        return Verdict.CANNOT_TELL, "; ".join(obstacles)
+    if discrepancy is not None:
+        return Verdict.DIFFERS, str(discrepancy)
+    unsettled = [one for one in comparisons if one.verdict is Verdict.CANNOT_TELL]
+    if unsettled:
+        return Verdict.CANNOT_TELL, "; ".join(dict.fromkeys(one.reason for one in unsettled))
+    return Verdict.AGREES, ""

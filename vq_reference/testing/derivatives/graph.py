@@ -1,0 +1,54 @@
+"""What the autograd graph shows of a run, and no mode can see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+
+
+class Graph:
+    """The nodes between some outputs and the leaves that they are differentiated by.
+
+    Nodes that lead to none of the leaves are left out: what happens there is no part of the derivative in question.
+    """
+
+    def __init__(self, outputs: Iterable[Tensor], leaves: Iterable[Tensor]) -> None:
+        roots = [tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None]
+        users: dict[Any, list[Any]] = {}
+        ends: list[Any] = []
+        identities = {id(leaf) for leaf in leaves}
+        pending, seen = list(roots), set(roots)
+        while pending:
+            node = pending.pop()
+            if id(getattr(node, "variable", None)) in identities:
+                ends.append(node)
+            for parent, _ in node.next_functions:
+                if parent is None:
+                    continue
+                users.setdefault(parent, []).append(node)
+                if parent not in seen:
+                    seen.add(parent)
+                    pending.append(parent)
+        self.nodes: set[Any] = set(ends)
+        pending = ends
+        while pending:
+            for user in users.get(pending.pop(), []):
+                if user not in self.nodes:
+                    self.nodes.add(user)
+                    pending.append(user)
+
+    def custom_functions(self) -> list[str]:
+        """Names of the custom ``autograd.Function`` classes on the way, Python's and C++'s, sorted."""
+        names = set()
+        for node in self.nodes:
+            if isinstance(node, BackwardCFunction):
+                names.add(node._forward_cls.__name__)  # type: ignore[attr-defined]
+            elif node.name().startswith("torch::autograd::CppNode"):
+                names.add(node.name())
+        return sorted(names)
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return tensor.grad_fn in self.nodes

@@ -1,0 +1,169 @@
+"""Probes: directions to move along, what to measure of the outputs, and autograd's answer for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vq_reference.testing.derivatives.sides import entries, vector_products
+from vq_reference.testing.derivatives.step import Floats
+from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One direction, and some numbers measured of the outputs.
+
+    direction: tensor name -> what to add for t = 1. unit: the slope that counts as 1 when results are reported.
+    measure: outputs -> the numbers. size: outputs -> the sums of absolute terms in them. names: what each is called.
+    autograd: their slopes along `direction`. pull: Σ|∂/∂x · direction|. reach: Σ|∂/∂x · x|.
+    cotangents: output name and weights of each number; empty where the numbers are the entries themselves.
+    """
+
+    direction: Point
+    measure: Callable[[Outputs], Floats]
+    size: Callable[[Outputs], Floats]
+    names: list[str]
+    autograd: Floats
+    pull: Floats
+    reach: Floats
+    cotangents: tuple[tuple[str, Tensor], ...] = ()
+    unit: float = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The probes of a check, with the live outputs of the program at the origin and the tensors without a gradient."""
+
+    probes: list[Probe]
+    outputs: Outputs
+    without: list[str]
+
+
+def length(tensor: Tensor) -> float:
+    """Return the root mean square: what a change by 1 is relative to. 1 for a tensor of zeros or of nothing.
+
+    >>> length(torch.tensor([3.0, -3.0])), length(torch.zeros(2))
+    (3.0, 1.0)
+    """
+    root = float(tensor.square().mean().sqrt()) if tensor.numel() else 0.0
+    return root if root > 0 and np.isfinite(root) else 1.0
+
+
+def along(x: Tensor, k: int) -> tuple[Tensor, float]:
+    """Return the direction of the k-th coordinate of `x`, as long as `length(x)`, and that length."""
+    direction, unit = torch.zeros_like(x), length(x)
+    direction.view(-1)[k] = unit
+    return direction, unit
+
+
+def directional(subject: Subject, directions: int, seed: int) -> Plan:
+    """Plan random directions through all tensors at once, and a random weighting of each output.
+
+    A single wrong entry of the Jacobian shows in a random direction with probability one.
+    """
+    draw, probes = _normal(seed), []
+    without = set(subject.origin)
+    with vector_products(subject) as (live, product):
+        for k in range(directions):
+            direction = {name: length(x) * draw(x) for name, x in subject.origin.items()}
+            # a single number needs no weight, and is easier to read without
+            weights = {name: draw(y) if y.numel() > 1 else torch.ones_like(y) for name, y in live.items()}
+            sums = np.zeros((3, len(live)))
+            for row, name in enumerate(live):
+                for tensor, g in product(name, weights[name].to(live[name].dtype)).items():
+                    g = g.to(torch.float64)
+                    if bool((g != 0).any()):
+                        without.discard(tensor)
+                    moved = g * direction[tensor]
+                    still = (g * subject.origin[tensor]).nan_to_num().abs()
+                    sums[:, row] += float(moved.sum()), float(moved.nan_to_num().abs().sum()), float(still.sum())
+            cotangents = tuple(weights.items())
+            names = [f"{name} along direction {k + 1}" for name in live]
+            slopes, pull, reach = sums
+            measure, size = _weighted(cotangents), _sizes(cotangents)
+            probes.append(Probe(direction, measure, size, names, slopes, pull, reach, cotangents))
+        return Plan(probes, {name: y.detach() for name, y in live.items()}, sorted(without))
+
+
+def every_entry(subject: Subject, seed: int) -> Plan:
+    """Plan each coordinate of each tensor on its own, and each entry of each output: the full Jacobian."""
+    draw = _normal(seed)
+    with vector_products(subject) as (live, product):
+        outputs = {name: y.detach() for name, y in live.items()}
+        blocks: dict[str, list[Tensor]] = {name: [] for name in subject.origin}
+        for name, y in live.items():
+            for k, weight in enumerate(draw(y).flatten().tolist()):
+                # weighted, since a backward that is not linear may be right at a weight of 1
+                one = _one_entry(y, k, weight)
+                for tensor, g in product(name, one).items():
+                    blocks[tensor].append(g.to(torch.float64).flatten() / weight)
+    names = [f"{name}{coordinate(k, y.shape)}" for name, y in outputs.items() for k in range(y.numel())]
+    jacobians = {name: torch.stack(rows).cpu().numpy() for name, rows in blocks.items() if rows}
+    without = [name for name, jacobian in jacobians.items() if not jacobian.any()]
+    flat = {name: x.flatten().cpu().numpy() for name, x in subject.origin.items()}
+    sizes = {name: np.abs(np.nan_to_num(jacobian)) for name, jacobian in jacobians.items()}
+    pull = sum((j.sum(axis=1) * length(subject.origin[name]) for name, j in sizes.items()), np.zeros(1))
+    reach = sum((j @ np.abs(flat[name]) for name, j in sizes.items()), np.zeros(1))
+    probes = []
+    for tensor, jacobian in jacobians.items():
+        x = subject.origin[tensor]
+        for k in range(x.numel()):
+            of = [f"d {name} / d {tensor}{coordinate(k, x.shape)}" for name in names]
+            direction, unit = along(x, k)
+            slopes = unit * jacobian[:, k]
+            probes.append(Probe({tensor: direction}, entries, _absolute, of, slopes, pull, reach, unit=unit))
+    return Plan(probes, outputs, without)
+
+
+def single(subject: Subject, output: str, weight: Tensor, tensor: str, k: int, gradient: Tensor) -> Probe:
+    """Plan one entry of the Jacobian: the k-th of `tensor`, and the one place of `output` where `weight` is not zero.
+
+    gradient: autograd's, of the output with that weight by the whole tensor.
+    """
+    x = subject.origin[tensor]
+    direction, moved = along(x, k)
+    place = int(weight.abs().argmax())
+    of = f"d {output}{coordinate(place, weight.shape)} / d {tensor}{coordinate(k, x.shape)}"
+    slope = np.array([float(gradient.view(-1)[k]) * moved])
+    finite = gradient.nan_to_num().abs()
+    pull, reach = np.array([float(finite.sum()) * moved]), np.array([float((finite * x.abs()).sum())])
+    cotangents = ((output, weight),)
+    unit = moved * float(weight.view(-1)[place])
+    return Probe({tensor: direction}, _weighted(cotangents), _sizes(cotangents), [of], slope, pull, reach, unit=unit)
+
+
+def coordinate(k: int, shape: torch.Size) -> str:
+    """Write the k-th entry of a tensor as an index, nothing for a scalar.
+
+    >>> coordinate(5, torch.Size((2, 3)))
+    '[1, 2]'
+    """
+    return str([int(i) for i in np.unravel_index(k, tuple(shape))]) if shape else ""
+
+
+def _normal(seed: int) -> Callable[[Tensor], Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return lambda like: torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device)
+
+
+def _one_entry(like: Tensor, k: int, weight: float) -> Tensor:
+    one = torch.zeros(like.numel(), dtype=like.dtype, device=like.device)
+    one[k] = weight
+    return one.reshape(like.shape)
+
+
+def _absolute(outputs: Outputs) -> Floats:
+    return np.abs(entries(outputs))
+
+
+def _weighted(cotangents: tuple[tuple[str, Tensor], ...]) -> Callable[[Outputs], Floats]:
+    return lambda outputs: np.array([float((weight * outputs[name]).sum()) for name, weight in cotangents])
+
+
+def _sizes(cotangents: tuple[tuple[str, Tensor], ...]) -> Callable[[Outputs], Floats]:
+    return lambda outputs: np.array([float((weight * outputs[name]).abs().sum()) for name, weight in cotangents])

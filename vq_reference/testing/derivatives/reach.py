@@ -1,0 +1,80 @@
+"""Which modules a callable computes with: those that it is, holds, closes over, or names as globals."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+from torch import nn
+
+
+def modules_of(function: Callable[..., Any]) -> dict[str, nn.Module]:
+    """Return the modules by the name that the program has for them; ``""`` for the callable itself.
+
+    Functions that it calls are looked into as well, but for those of torch.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> list(modules_of(layer)), list(modules_of(lambda x: layer(x)))
+    ([''], ['layer'])
+    """
+    found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
+    pending: list[tuple[str, Any]] = [("", function)]
+    while pending:
+        name, value = pending.pop(0)
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            if not any(value is known for known in found.values()):
+                found[name if name not in found else f"{name}_{len(found)}"] = value
+        elif _is_program(value) or value is function:
+            pending += _held(value)
+    return found
+
+
+def _is_program(value: Any) -> bool:
+    """Whether to look into a value: a function, method or partial that is not torch's."""
+    if isinstance(value, functools.partial):
+        return True
+    if not (inspect.isfunction(value) or inspect.ismethod(value)):
+        return False
+    return not (value.__module__ or "").startswith("torch.")
+
+
+def _held(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, functools.partial):
+        yield "", value.func
+        yield from ((str(k), argument) for k, argument in enumerate(value.args))
+        yield from value.keywords.items()
+    elif inspect.ismethod(value):
+        yield "", value.__self__
+        yield "", value.__func__
+    elif isinstance(value, FunctionType):
+        yield from _named_by(value)
+    else:
+        yield from getattr(value, "__dict__", {}).items()
+        yield "", type(value).__call__
+
+
+def _named_by(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    for k, default in enumerate((*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())):
+        yield f"default{k}", default
+    for name in sorted(_global_names(function.__code__)):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+
+
+def _global_names(code: CodeType) -> set[str]:
+    names = {str(i.argval) for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return names.union(*(_global_names(one) for one in inner))

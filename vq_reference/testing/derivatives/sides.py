@@ -1,0 +1,104 @@
+"""The two sides of a comparison: autograd as it runs, and the function whose stopped values are constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.modules._functions import BackwardHookFunction
+from torch.utils import checkpoint
+
+from vq_reference.testing.derivatives.graph import Graph
+from vq_reference.testing.derivatives.modes import following
+from vq_reference.testing.derivatives.state import standing_in
+from vq_reference.testing.derivatives.step import Floats, Slope, slope
+from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
+from vq_reference.testing.derivatives.tape import Tape
+
+# torch's own custom functions: a reentrant checkpoint, and the identity that a full backward hook hangs on
+_CHECKPOINT, _HOOK = checkpoint.CheckpointFunction, BackwardHookFunction
+
+
+@contextmanager
+def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, Tensor], dict[str, Tensor]]]]:
+    """Run the program as it is; yield the outputs that carry a gradient, and (output name, g) -> J'g by autograd."""
+    with subject.at() as (leaves, call):
+        outputs = {name: tensor for name, tensor in call().items() if tensor.requires_grad}
+        # a reentrant checkpoint refuses torch.autograd.grad
+        reentrant = _CHECKPOINT.__name__ in Graph(outputs.values(), leaves.values()).custom_functions()
+
+        def product(name: str, cotangent: Tensor) -> dict[str, Tensor]:
+            tensors = list(leaves.values())
+            if reentrant:
+                for tensor in tensors:
+                    tensor.grad = None
+                outputs[name].backward(cotangent, retain_graph=True)  # type: ignore[no-untyped-call]
+                found = [tensor.grad for tensor in tensors]
+            else:
+                output = outputs[name]
+                found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
+            return {
+                leaf: torch.zeros_like(tensor) if grad is None else grad.detach().clone()
+                for (leaf, tensor), grad in zip(leaves.items(), found, strict=True)
+            }
+
+        yield outputs, product
+
+
+class DeclaredFunction:
+    """The program with each stopped value held at what it was at the origin: smooth where the program is a staircase.
+
+    outputs: at the origin. tape: what was recorded there. coarsest: dtype that a gradient passes, and
+    unit_roundoff of it.
+    obstacles: why it cannot be followed; then it must not be called.
+    """
+
+    def __init__(self, subject: Subject, functions: Mapping[type, Callable[..., Any]]) -> None:
+        self._subject = subject
+        self.tape = Tape()
+        self._functions = {
+            _CHECKPOINT: lambda run, preserve_random_numbers, *args: run(*args),
+            _HOOK: self.tape.unfollowed(_HOOK.apply),
+            **functions,
+        }
+        with subject.at() as (leaves, call):
+            with standing_in(self._functions), following(self.tape):
+                outputs = call()
+            live = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
+            graph = Graph(live.values(), leaves.values())
+        self.outputs = {name: tensor.detach() for name, tensor in live.items()}
+        self.obstacles = [
+            f"custom autograd.Function {name} cannot be followed"
+            for name in graph.custom_functions()
+            if name != _HOOK.__name__
+        ]
+        self.obstacles += self.tape.obstacles
+        on_the_way = [tensor.dtype for tensor in self.tape.coarse if tensor in graph]
+        self.coarsest = max((torch.float64, *on_the_way), key=lambda dtype: torch.finfo(dtype).eps)
+        self.unit_roundoff = torch.finfo(self.coarsest).eps / 2
+        self.tape.coarse.clear()
+
+    def __call__(self, shift: Point) -> Outputs:
+        """Return the outputs at the origin moved by `shift`. Raises DivergedError when the program took another way."""
+        self.tape.rewind()
+        with self._subject.at(shift) as (_, call), standing_in(self._functions), following(self.tape):
+            outputs = call()
+        self.tape.finish()
+        return {name: outputs[name].detach() for name in self.outputs}
+
+    def slope(self, direction: Point, measure: Callable[[Outputs], Floats], h: float, noise: Floats) -> Slope:
+        """Return the slope of ``measure(outputs)`` along `direction` in four runs; see step.py."""
+
+        def value(t: float) -> Floats:
+            return measure(self({name: t * tensor for name, tensor in direction.items()}))
+
+        return slope((value(-h), value(-h / 2), measure(self.outputs), value(h / 2), value(h)), h, noise)
+
+
+def entries(outputs: Outputs) -> Floats:
+    """Return all entries of all outputs as one vector."""
+    return np.concatenate([tensor.detach().to("cpu", torch.float64).numpy().ravel() for tensor in outputs.values()])

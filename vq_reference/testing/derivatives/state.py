@@ -1,0 +1,132 @@
+"""What a run changes besides its outputs, and putting it back: random numbers, modules, the default dtype."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_bytes = pickle.dumps  # of states with arrays in them, which == does not compare
+
+
+class Randomness:
+    """The state of every random number generator that a module may draw from, its own ones included."""
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        own = [value for module in modules for value in vars(module).values() if isinstance(value, torch.Generator)]
+        self._own = [(generator, generator.get_state()) for generator in own]
+        self._torch = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        self._numpy = np.random.get_state(legacy=False)  # noqa: NPY002  # the global one is what a module may use
+        self._draws_by_numpy: bool | None = None
+        self._python = random.getstate()
+
+    def put_back(self) -> None:
+        """Make every generator go on as it would have gone on when this object was made."""
+        for generator, state in self._own:
+            generator.set_state(state)
+        torch.set_rng_state(self._torch)
+        if self._cuda:
+            torch.cuda.set_rng_state_all(self._cuda)
+        if self._draws_by_numpy is None:
+            # numpy's takes longer than a small module's forward: what the first run does not move is left alone
+            self._draws_by_numpy = _bytes(np.random.get_state(legacy=False)) != _bytes(self._numpy)  # noqa: NPY002
+        if self._draws_by_numpy:
+            np.random.set_state(self._numpy)  # noqa: NPY002
+        random.setstate(self._python)
+
+
+class Attributes:
+    """The attributes of some modules, parameters and buffers among them, as they stand now.
+
+    The tensors themselves are not copied: a run is given copies in their place, and never touches them.
+    """
+
+    _TABLES = ("_parameters", "_buffers", "_modules")
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = modules
+        self._saved = [(dict(vars(m)), {table: dict(vars(m)[table]) for table in self._TABLES}) for m in modules]
+
+    def put_back(self) -> None:
+        """Give every module its attributes back, the very same objects."""
+        for module, (attributes, tables) in zip(self.modules, self._saved, strict=True):
+            vars(module).clear()
+            vars(module).update(attributes)
+            for table, entries in tables.items():
+                vars(module)[table].clear()
+                vars(module)[table].update(entries)
+            for name, parameter in tables["_parameters"].items():
+                if parameter is not None:
+                    setattr(module, name, parameter)  # by setattr: nn.RNN keeps a second list of its own
+
+    def replace(self, copy: Callable[[Tensor], Tensor]) -> None:
+        """Put a `copy` in the place of each parameter, buffer and tensor attribute; compiled modules run eagerly."""
+        for module, (attributes, tables) in zip(self.modules, self._saved, strict=True):
+            for name, tensor in (*tables["_parameters"].items(), *tables["_buffers"].items()):
+                if tensor is not None:
+                    setattr(module, name, copy(tensor))
+            for name, value in attributes.items():
+                if isinstance(value, Tensor):
+                    setattr(module, name, copy(value))
+            if eager(module) is not module:
+                vars(module)["forward"] = eager(module).forward
+            if attributes.get("_compiled_call_impl") is not None:
+                vars(module)["_compiled_call_impl"] = None
+
+
+def eager(function: Any) -> Any:
+    """Return what `torch.compile` was given, for a compiled module or function; anything else as it is."""
+    if type(function).__name__ == "OptimizedModule":
+        return function._orig_mod
+    return getattr(function, "_torchdynamo_orig_callable", function)
+
+
+def compiled(function: Any, modules: Sequence[nn.Module]) -> bool:
+    """Whether `torch.compile` has a hand in the function or in one of the modules."""
+    in_place = any(vars(module).get("_compiled_call_impl") is not None for module in modules)
+    return in_place or any(eager(thing) is not thing for thing in (function, *modules))
+
+
+@contextmanager
+def compiling_nothing() -> Iterator[None]:
+    """Run functions that `torch.compile` was given as they were, where torch can (2.6 and later)."""
+    if "torch._dynamo" not in sys.modules or not hasattr(getattr(torch, "compiler", None), "set_stance"):
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make new tensors of this dtype within the context."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def standing_in(functions: Mapping[type, Callable[..., Any]]) -> Iterator[None]:
+    """Within the context, ``apply`` of each custom autograd.Function runs the plain function that it stands for."""
+    before = {custom: vars(custom).get("apply") for custom in functions}
+    try:
+        for custom, function in functions.items():
+            custom.apply = staticmethod(function)  # type: ignore[attr-defined]
+        yield
+    finally:
+        for custom, apply in before.items():
+            if apply is None:
+                del custom.apply  # type: ignore[attr-defined]
+            else:
+                custom.apply = apply  # type: ignore[attr-defined]

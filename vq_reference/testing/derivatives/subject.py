@@ -1,0 +1,146 @@
+"""The program under test as a function of some tensors: runs of it that leave no trace behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from vq_reference.testing.derivatives.reach import modules_of
+from vq_reference.testing.derivatives.state import (
+    Attributes,
+    Randomness,
+    compiled,
+    compiling_nothing,
+    default_dtype,
+    eager,
+)
+from vq_reference.testing.derivatives.structure import named_tensors
+
+Point = Mapping[str, Tensor]
+Outputs = dict[str, Tensor]
+
+
+class Subject:
+    """A module or callable, its inputs, and the tensors to differentiate by.
+
+    Each run is given copies of inputs, parameters and buffers, in float64, and the same random numbers. So nothing
+    that the run changes in place lasts, and two runs at the same point are the same run.
+
+    origin: name -> float64 copy of each tensor to differentiate by. was_compiled: see `state.compiled`.
+    passes: runs made so far.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], inputs: Any, kwargs: Mapping[str, Any], wrt: Sequence[Tensor | str] | None
+    ) -> None:
+        self.function = eager(function)
+        if not callable(self.function):
+            raise TypeError(f"function is a {type(function).__name__}: expected an nn.Module or another callable")
+        args = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
+        self._leaves, self._structure = tree_flatten((args, dict(kwargs)))
+        roots = modules_of(self.function)
+        self.modules = list({id(m): m for root in roots.values() for m in root.modules()}.values())
+        self.was_compiled = compiled(function, self.modules)
+        for module in self.modules:
+            if isinstance(module, torch.jit.ScriptModule):
+                raise TypeError(f"{type(module).__name__} is a ScriptModule: give the nn.Module that it was made from")
+
+        # only what is replaced by a copy in each run: not what a dataclass among the inputs holds
+        replaced = {id(leaf) for leaf in self._leaves}
+        found = {**dict(named_tensors(args, "inputs")), **dict(named_tensors(kwargs, "kwargs"))}
+        available = {name: tensor for name, tensor in found.items() if id(tensor) in replaced}
+        named = _parameters(roots)
+        chosen = _choose(available, named, wrt)
+        if not chosen:
+            raise ValueError(
+                f"nothing to differentiate by: no floating tensor among {', '.join(available) or 'no input'}"
+            )
+        self._names = {id(tensor): name for name, tensor in chosen.items()}
+        self.origin = {name: tensor.detach().to(torch.float64).clone() for name, tensor in chosen.items()}
+        self._attributes, self._randomness = Attributes(self.modules), Randomness(self.modules)
+        self.passes = 0
+
+    @contextmanager
+    def at(self, shift: Point | None = None) -> Iterator[tuple[dict[str, Tensor], Callable[[], Outputs]]]:
+        """Move the origin by `shift`; yield the new leaves (name -> tensor) and the call that returns the outputs.
+
+        Whatever needs the program's own state, backward through a checkpoint among it, belongs into the context.
+        """
+        leaves: dict[str, Tensor] = {}
+        twins: dict[int, Tensor] = {}
+
+        def copy(tensor: Tensor) -> Tensor:
+            if id(tensor) not in twins:
+                name = self._names.get(id(tensor))
+                twins[id(tensor)] = twin = _twin(tensor, shift.get(name) if shift and name else None, name is not None)
+                if name is not None:
+                    leaves[name] = twin
+            return twins[id(tensor)]
+
+        self._attributes.replace(copy)
+        inputs = [copy(x) if isinstance(x, Tensor) else x for x in self._leaves]
+
+        def call() -> Outputs:
+            self.passes += 1
+            # a leaf may not be changed in place, and in training an input is none
+            given = [x.clone() if isinstance(x, Tensor) and x.requires_grad else x for x in inputs]
+            args, kwargs = tree_unflatten(given, self._structure)
+            found = dict(named_tensors(self.function(*args, **kwargs), "output"))
+            return {
+                name: torch.view_as_real(tensor) if tensor.is_complex() else tensor
+                for name, tensor in found.items()
+                if tensor.is_floating_point() or tensor.is_complex()
+            }
+
+        try:
+            with default_dtype(torch.float64), compiling_nothing(), torch.enable_grad():
+                yield leaves, call
+        finally:
+            self._attributes.put_back()
+            self._randomness.put_back()
+
+
+def _parameters(roots: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for prefix, root in roots.items():
+        for name, parameter in root.named_parameters():
+            name = ".".join(part for part in f"{prefix}.{name}".split(".") if part and part != "_orig_mod")
+            if not any(parameter is known for known in named.values()):
+                named[name] = parameter
+    return named
+
+
+def _choose(
+    inputs: Mapping[str, Tensor], parameters: Mapping[str, Tensor], wrt: Sequence[Tensor | str] | None
+) -> dict[str, Tensor]:
+    everything = {**inputs, **parameters}
+    if wrt is None:
+        trained = {name: p for name, p in parameters.items() if p.requires_grad}
+        return {name: t for name, t in {**inputs, **trained}.items() if t.is_floating_point()}
+    chosen: dict[str, Tensor] = {}
+    for k, item in enumerate([wrt] if isinstance(wrt, (str, Tensor)) else wrt):
+        names = [n for n, t in everything.items() if n == item or t is item]
+        if not names:
+            what = repr(item) if isinstance(item, str) else f"a tensor of shape {tuple(item.shape)}"
+            raise ValueError(f"wrt[{k}] is {what}, and is none of {', '.join(everything)}: pass the tensor as an input")
+        if not everything[names[0]].is_floating_point():
+            raise TypeError(f"wrt[{k}], {names[0]}, is {everything[names[0]].dtype}: expected a real floating dtype")
+        chosen[names[0]] = everything[names[0]]
+    return chosen
+
+
+def _twin(tensor: Tensor, shift: Tensor | None, leaf: bool) -> Tensor:
+    twin = tensor.detach().to(torch.float64) if tensor.is_floating_point() else tensor.detach()
+    twin = twin.clone() if shift is None else twin + shift
+    twin.requires_grad_(leaf or tensor.requires_grad)
+    if isinstance(tensor, nn.Parameter):
+        twin = nn.Parameter(twin.detach(), requires_grad=twin.requires_grad)
+        for hook in (tensor._backward_hooks or {}).values():
+            twin.register_hook(hook)  # type: ignore[no-untyped-call]
+    vars(twin).update(vars(tensor))
+    return twin

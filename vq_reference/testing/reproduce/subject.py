@@ -1,0 +1,105 @@
+"""Who is measured: a released SimVQ in its folder, or the reference, right or with one line changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vq_reference.testing.mutants import Mutant
+from vq_reference.testing.releases import Release, fetch
+from vq_reference.testing.reproduce.static import BOTH, CODEBOOK_ONLY, NEITHER, Halves
+
+PACKAGE = "vector-quantize-pytorch"
+
+#: The releases on both sides of each change, and the halves of the loss that each has with the rotation.
+RELEASES = {
+    "1.20.0": NEITHER,
+    "1.20.1": CODEBOOK_ONLY,
+    "1.20.10": CODEBOOK_ONLY,
+    "1.20.11": BOTH,
+}
+
+
+#: The faults of the releases, on the reference: one line each.
+MUTANTS = {
+    mutant.name: mutant
+    for mutant in (
+        Mutant(
+            "encoder-half-missing-with-rotation",
+            "vq_reference.nn.sim_vq",
+            replace="encoder_half = _mean_square(tokens, q.detach())",
+            by="encoder_half = _mean_square(tokens, q.detach()) * (not self.rotation_trick)",
+            why="1.20.1 to 1.20.10: with the rotation nothing holds the encoder to its codes",
+            killed_by="issue-177",
+        ),
+        Mutant(
+            "no-loss-with-rotation",
+            "vq_reference.nn.sim_vq",
+            replace="loss = self.commitment_weight * (",
+            by="loss = (not self.rotation_trick) * self.commitment_weight * (",
+            why="1.20.0: with the rotation the loss is zero and trains neither side",
+            killed_by="issue-177",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One implementation.
+
+    name: as the tables call it. halves: the halves of the loss that it is known to have with the rotation.
+    trained: whether the training run includes it. release: its wheel, or None for the reference.
+    mutant: name of the changed line, one of `MUTANTS`, or None for the right code.
+    """
+
+    name: str
+    halves: Halves
+    trained: bool
+    release: Release | None = None
+    mutant: str | None = None
+
+    def job(self) -> dict[str, Any]:
+        """Return what a child process needs to find this implementation, as JSON values."""
+        release = self.release
+        place = release and {
+            "distribution": release.distribution,
+            "version": release.version,
+            "path": str(release.path),
+        }
+        return {"release": place, "mutant": self.mutant}
+
+
+def released() -> Iterator[Subject]:
+    """Fetch and yield the releases of `RELEASES`, then the newest. Raises as `vq_reference.testing.releases.fetch`."""
+    for version, halves in RELEASES.items():
+        # 1.20.0 and 1.20.1 take no transform and no weight, so the training run of the report does not exist there.
+        yield Subject(version, halves, version in ("1.20.10", "1.20.11"), fetch(f"{PACKAGE}=={version}"))
+    newest = fetch(PACKAGE)
+    yield Subject(f"{newest.version} (newest)", BOTH, True, newest)
+
+
+def referenced() -> Iterator[Subject]:
+    """Yield the mutants that have the faults of the releases, then the right reference. Needs no network."""
+    yield Subject("mutant 1.20.0", NEITHER, False, mutant="no-loss-with-rotation")
+    yield Subject("mutant 1.20.10", CODEBOOK_ONLY, True, mutant="encoder-half-missing-with-rotation")
+    yield Subject("reference", BOTH, True)
+
+
+@contextmanager
+def implementation(job: dict[str, Any]) -> Iterator[Any]:
+    """Give the SimVQ class that `Subject.job` describes; the changed line stays for as long as the context."""
+    if job["release"]:
+        release = Release(**{**job["release"], "path": Path(job["release"]["path"])})
+        yield release.load("vector_quantize_pytorch").SimVQ
+        return
+    from vq_reference.nn import SimVQ
+
+    if job["mutant"] is None:
+        yield SimVQ
+    else:
+        with MUTANTS[job["mutant"]].applied():
+            yield SimVQ

@@ -1,0 +1,60 @@
+"""One implementation, in a process of its own: ``python -m vq_reference.testing.reproduce.worker``.
+
+Reads a job as JSON on standard input and writes its answer as JSON on standard output.
+job: ``{"release": ..., "mutant": ..., "estimators": [...], "seeds": [...]}``, the first two as
+`vq_reference.testing.reproduce.subject.Subject.job` gives them.
+answer: ``{"static": [...], "runs": [...]}``: what `measure` returns for each estimator, and `train` for each estimator
+and seed, with their names.
+
+All runs of one implementation share a process: importing torch and the release takes four times as long as a run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from typing import Any
+
+import torch
+
+from vq_reference.testing.reproduce.dynamic import train
+from vq_reference.testing.reproduce.quantizer import build, freeze
+from vq_reference.testing.reproduce.static import BETA, case
+from vq_reference.testing.reproduce.subject import implementation
+
+
+def measure(SimVQ: Any, estimator: str) -> dict[str, Any]:
+    """Return loss, ∂ℓ/∂x and ∂ℓ/∂W of a float32 SimVQ on the fixed case; None for a gradient that backward left out."""
+    given = case()
+    x, C, W = (torch.tensor(a, dtype=torch.float32) for a in (given.x, given.C, given.W))
+    transform = torch.nn.Linear(W.shape[1], W.shape[0], bias=False)
+    with torch.no_grad():
+        transform.weight.copy_(W)
+    module = build(SimVQ, len(C), transform, dim=x.shape[-1], estimator=estimator, beta=BETA)
+    freeze(module, C)
+    x.requires_grad_()
+    loss = module(x)[-1]
+    if loss.requires_grad:
+        loss.backward()
+    grad_x, grad_transform = (None if leaf.grad is None else leaf.grad.tolist() for leaf in (x, transform.weight))
+    return {"loss": loss.item(), "grad_x": grad_x, "grad_transform": grad_transform}
+
+
+def main() -> None:
+    """Do one job."""
+    # The arrays are small: a second thread costs more than it brings, and two processes share two cores.
+    torch.set_num_threads(1)
+    job = json.load(sys.stdin)
+    estimators, seeds = job["estimators"], job["seeds"]
+    # Whatever an implementation prints must not get into the answer.
+    with redirect_stdout(sys.stderr), implementation(job) as SimVQ:
+        answer = {
+            "static": [{"estimator": e, **measure(SimVQ, e)} for e in estimators],
+            "runs": [{"estimator": e, "seed": s, **train(SimVQ, e, s)} for e in estimators for s in seeds],
+        }
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
