@@ -1,0 +1,138 @@
+"""What goes wrong in the commitment loss: a half that trains the wrong side leaves its value as it is."""
+
+from vq_reference.testing.mutants.mutant import Mutant
+
+ORACLE = "vq_reference.loss"
+LAYER = "vq_reference.nn.sim_vq"
+SUM_OF_HALVES = "(codebook_half + self.input_to_quantize_commit_loss_weight * encoder_half)"
+
+MUTANTS = (
+    Mutant(
+        "no-loss-with-rotation",
+        LAYER,
+        replace="loss = self.commitment_weight * (",
+        by="loss = (not self.rotation_trick) * self.commitment_weight * (",
+        why="with the rotation the loss is zero and trains neither side, as in 1.20.0",
+        killed_by="loss.any_estimator",
+    ),
+    Mutant(
+        "encoder-half-missing-with-rotation",
+        LAYER,
+        replace="encoder_half = _mean_square(tokens, q.detach())",
+        by="encoder_half = _mean_square(tokens, q.detach()) * (not self.rotation_trick)",
+        why="with the rotation nothing holds the encoder to its codes, as in 1.20.1 to 1.20.10 (issue 177)",
+        killed_by="loss.any_estimator",
+    ),
+    Mutant(
+        "encoder-half-missing",
+        LAYER,
+        replace=SUM_OF_HALVES,
+        by="codebook_half * (1 + self.input_to_quantize_commit_loss_weight)",
+        why="the value is right, and nothing holds the encoder to its codes",
+        killed_by="loss.encoder_half",
+    ),
+    Mutant(
+        "beta-on-the-codebook-half",
+        LAYER,
+        replace=SUM_OF_HALVES,
+        by="(self.input_to_quantize_commit_loss_weight * codebook_half + encoder_half)",
+        why="β weighs the other half: the value is right and the gradients are exchanged (taming-transformers 46, 57)",
+        killed_by="loss.encoder_half",
+    ),
+    Mutant(
+        "beta-on-the-codebook-half-in-the-oracle",
+        ORACLE,
+        replace="return scale * beta * difference, -scale * difference",
+        by="return scale * difference, -scale * beta * difference",
+        why="β weighs the other half: the value is right and the gradients are exchanged (taming-transformers 46, 57)",
+        killed_by="loss.encoder_half",
+    ),
+    Mutant(
+        "beta-on-both-halves",
+        LAYER,
+        replace=SUM_OF_HALVES,
+        by="self.input_to_quantize_commit_loss_weight * (codebook_half + encoder_half)",
+        why="β weighs the whole loss",
+        killed_by="loss.formula",
+    ),
+    Mutant(
+        "commitment-weight-on-the-encoder-half",
+        LAYER,
+        replace="self.commitment_weight * " + SUM_OF_HALVES,
+        by="codebook_half + self.commitment_weight * self.input_to_quantize_commit_loss_weight * encoder_half",
+        why="the weight of the whole loss reaches one half of it",
+        killed_by="loss.formula",
+    ),
+    Mutant(
+        "codebook-half-detached",
+        LAYER,
+        replace="codebook_half = _mean_square(tokens.detach(), q)",
+        by="codebook_half = _mean_square(tokens.detach(), q.detach())",
+        why="the value is right and no code ever learns (issues 47 and 53)",
+        killed_by="loss.codebook_half",
+    ),
+    Mutant(
+        "loss-without-stops",
+        LAYER,
+        replace="codebook_half = _mean_square(tokens.detach(), q)",
+        by="codebook_half = _mean_square(tokens, q)",
+        why="the codebook half is not stopped at the encoder, which it pulls too",
+        killed_by="loss.encoder_half",
+    ),
+    Mutant(
+        "loss-without-stops-at-the-codes",
+        LAYER,
+        replace="encoder_half = _mean_square(tokens, q.detach())",
+        by="encoder_half = _mean_square(tokens, q)",
+        why="the encoder half is not stopped at the codes, which it pulls too",
+        killed_by="loss.codebook_half",
+    ),
+    Mutant(
+        "loss-after-estimator",
+        LAYER,
+        replace="codebook_half = _mean_square(tokens.detach(), q)",
+        by="codebook_half = _mean_square(tokens.detach(), straight_through(tokens, q.detach()))",
+        why="the loss is taken on the estimator's output: the value is right and no code learns (jax-vqvae-gpt 2)",
+        killed_by="loss.codebook_half",
+    ),
+    Mutant(
+        "squares-summed-over-the-width",
+        LAYER,
+        replace='reduction="sum") / max(a.numel(), 1)',
+        by='reduction="sum") / max(len(a), 1)',
+        why="the distance is summed over D and averaged over tokens: D times too large",
+        killed_by="loss.formula",
+    ),
+    Mutant(
+        "distance-not-squared",
+        LAYER,
+        replace="nn.functional.mse_loss(a, b,",
+        by="nn.functional.l1_loss(a, b,",
+        why="mean absolute differences",
+        killed_by="loss.formula",
+    ),
+    Mutant(
+        "loss-gradient-without-its-two",
+        ORACLE,
+        replace="scale = 2 * g * commitment_weight",
+        by="scale = g * commitment_weight",
+        why="the derivative of a square is twice its root",
+        killed_by="loss.encoder_half",
+    ),
+    Mutant(
+        "loss-gradient-averaged-over-tokens",
+        ORACLE,
+        replace="/ max(difference.size, 1)",
+        by="/ max(len(difference), 1)",
+        why="the value is a mean over N·D entries, its gradient one over N",
+        killed_by="loss.encoder_half",
+    ),
+    Mutant(
+        "codebook-half-of-the-wrong-sign",
+        ORACLE,
+        replace="return scale * beta * difference, -scale * difference",
+        by="return scale * beta * difference, scale * difference",
+        why="codes flee from their tokens",
+        killed_by="loss.codebook_half",
+    ),
+)

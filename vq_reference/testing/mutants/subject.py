@@ -1,0 +1,71 @@
+"""All mutants by name, and each as an implementation that the laws can be run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from vq_reference.arguments import Array
+from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Implementation, Layer
+from vq_reference.testing.adapters.oracle import oracle
+from vq_reference.testing.adapters.sim_vq import reference_module
+from vq_reference.testing.mutants import choice, estimators, loss, rotation, transform
+from vq_reference.testing.mutants.mutant import Mutant
+
+Given = TypeVar("Given")
+
+TABLES = (rotation, estimators, loss, transform, choice)
+MUTANTS: dict[str, Mutant] = {mutant.name: mutant for table in TABLES for mutant in table.MUTANTS}
+
+
+@dataclass(frozen=True)
+class _FaultyLayer:
+    """A layer that runs the changed line whenever it is at work.
+
+    Only then: laws compare it with formulas of the oracle, and those have to stay right.
+    """
+
+    layer: Layer
+    mutant: Mutant
+
+    def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
+        """Call the layer."""
+        return self._at_work(lambda: self.layer(x, cotangents, how))
+
+    def decode(self, indices: Array) -> Array:
+        """Decode with the layer."""
+        return self._at_work(lambda: self.layer.decode(indices))
+
+    def state(self) -> Mapping[str, Array]:
+        """Return the layer's state."""
+        return self._at_work(self.layer.state)
+
+    def overwrite_returned(self) -> None:
+        """Overwrite what the layer's last call returned."""
+        self._at_work(self.layer.overwrite_returned)
+
+    def _at_work(self, do: Callable[[], Given]) -> Given:
+        with self.mutant.applied():
+            return do()
+
+
+def implementation_of_mutant(name: str) -> Implementation:
+    """Return the reference with that fault: the torch module where the fault is in `vq_reference.nn`, else the oracle.
+
+    Raises ValueError for a name that is not in MUTANTS.
+
+    >>> implementation_of_mutant("reflection").name
+    'mutant:reflection'
+    """
+    if name not in MUTANTS:
+        raise ValueError(f"mutant {name!r} is not known: expected one of {', '.join(MUTANTS)}")
+    mutant = MUTANTS[name]
+    right = reference_module() if mutant.module.startswith("vq_reference.nn.") else oracle()
+
+    def build(reference: SimVQ) -> Layer:
+        with mutant.applied():
+            return _FaultyLayer(right.build(reference), mutant)
+
+    return replace(right, name=f"mutant:{name}", build=build)
