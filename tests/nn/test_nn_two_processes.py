@@ -82,7 +82,7 @@ def ranks(tmp_path_factory):
             for process in workers.processes:
                 process.kill()
             pytest.fail(f"{RANKS} processes took more than {BOUND_S} s: a rank waits for another")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
 @pytest.mark.parametrize("name", MODULES)
