@@ -2,7 +2,8 @@
 
 Run with ``python benchmarks/derivatives.py``. Both get the same float64 module, inputs and parameters, both say whether
 autograd's derivative is right; one thread, the two in turns, the median of several rounds. A ratio of at most 1 is the
-goal. Passes: forward runs of the module, counted by a hook.
+goal; the first row shows what is fixed in `check_gradient`, about a millisecond, beside a module that takes none.
+Passes: forward runs of the module, counted by a hook.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 
 import mpmath
 import numpy as np
@@ -17,7 +18,7 @@ WIDTHS = [(3, 2), (2, 5, 3), (4, 3, 5, 2), (1, 1, 1, 1, 1)]
 
 
 def transform_of(draw, widths, bias=True):
-    return tuple(Layer(draw(o, i), draw(o) if bias else None) for i, o in zip(widths[:-1], widths[1:], strict=True))
+    return tuple(Layer(draw(o, i), draw(o) if bias else None) for i, o in pairwise(widths))
 
 
 def exact(frozen, transform, number):

@@ -12,7 +12,16 @@ from vq_reference.testing import bounds
 from vq_reference.testing.measure import assert_within
 
 U = np.finfo(np.float64).eps / 2
-ANGLES = [0.0, *(10.0**-k for k in (12, 8, 3)), 0.5, 1.0, np.pi / 2, 2.0, 3.0, *(np.pi - 10.0**-k for k in (3, 6, 9, 12))]
+ANGLES = [
+    0.0,
+    *(10.0**-k for k in (12, 8, 3)),
+    0.5,
+    1.0,
+    np.pi / 2,
+    2.0,
+    3.0,
+    *(np.pi - 10.0**-k for k in (3, 6, 9, 12)),
+]
 # lengths of x and q: ordinary; both near either end of the range; subnormal; as unlike as λ < LARGEST_RATIO allows
 LENGTHS = [(1.0, 1.0), (3.0, 0.2), (1e-300, 1e-300), (1e300, 1e307), (1e-310, 2e-312), (1e-150, 7.0), (5.0, 1e-150)]
 
@@ -24,7 +33,7 @@ def _fifty_digits():
 
 
 def pair(angle, lengths, dim, seed=0):
-    """Return x and q, each (1, D), of these lengths and at this angle up to rounding, in a plane of no coordinate axis."""
+    """Return x and q, each (1, D), of these lengths, at this angle up to rounding, in a plane of no coordinate axis."""
     generator = np.random.default_rng([seed, dim])
     plane, _ = np.linalg.qr(generator.standard_normal((dim, 2)))
     x, q = plane[:, 0], plane[:, 0] * np.cos(angle) + plane[:, 1] * np.sin(angle)
@@ -74,7 +83,9 @@ def test_the_vjp_is_the_ratio_times_the_transpose_of_the_papers_formula(angle, l
         bound = float(bounds.rotation(unit(x), unit(q), U)[0] * ratio * mpmath.norm(exact(g[0])))
         # where λ is so small that λR'g is subnormal, each entry is off by half of the smallest number besides
         subnormal = np.sqrt(dim) * np.finfo(np.float64).smallest_subnormal
-        assert_within(f"λR'g, D = {dim}", norm_of_difference(rotation.vjp(x, q, g)[0], expected), 0.0, bound + subnormal)
+        assert_within(
+            f"λR'g, D = {dim}", norm_of_difference(rotation.vjp(x, q, g)[0], expected), 0.0, bound + subnormal
+        )
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
@@ -137,10 +148,9 @@ def test_a_code_of_zero_turns_nothing_and_its_ratio_is_zero():
     [
         ([3.0, 0.0, 0.0], 1),
         ([1.0, 2.0, -2.0], 0),
-        *(
-            pytest.param(*case, marks=pytest.mark.xfail(strict=True, reason="the second mirror is made of rounding error"))
-            for case in (([-1.0, 0.5, 0.5], 1), ([2.0, 1.0, 0.0], 2), ([1.0, 1.0], 0))
-        ),
+        ([-1.0, 0.5, 0.5], 1),
+        ([2.0, 1.0, 0.0], 2),
+        ([1.0, 1.0], 0),
     ],
     ids=str,
 )

@@ -38,7 +38,7 @@ def mirrors(x: Array, q: Array) -> tuple[Array, Array]:
     q_hat = np.where(nowhere, x_hat, q_hat)  # a zero vector turns nothing: R = I
     obtuse = np.sum(x_hat * q_hat, axis=1, keepdims=True) <= 0
     a = np.where(obtuse, _direction(x_hat - q_hat), x_hat)
-    b = np.where(obtuse, _orthogonal(x_hat, q_hat), _direction(x_hat + q_hat))
+    b = np.where(obtuse, _across(x_hat + q_hat, q_hat), _direction(x_hat + q_hat))
     return a, b
 
 
@@ -107,14 +107,18 @@ def _direction(v: Array) -> Array:
     return np.where(norm == 0, axis, scaled / np.where(norm == 0, 1, norm))
 
 
-def _orthogonal(x_hat: Array, q_hat: Array) -> Array:
-    """Return the unit vector in the plane of x̂ and q̂ that is orthogonal to q̂; 0 in one dimension, where none is."""
-    axis = np.eye(q_hat.shape[1])[np.argmin(np.abs(q_hat), axis=1)]
-    rest = x_hat - q_hat * np.sum(x_hat * q_hat, axis=1, keepdims=True)
-    rest = np.where(np.any(rest, axis=1, keepdims=True), rest, axis)
+def _across(between: Array, q_hat: Array) -> Array:
+    """Return the unit vector in the plane of x̂ + q̂ and q̂ that is orthogonal to q̂; 0 in one dimension, where none is.
+
+    x̂ + q̂ loses no digit near opposite directions. Where it is no longer than the rounding errors of x̂ and q̂, the
+    directions are opposite as far as float64 can tell, and the coordinate axis takes its place.
+    """
     if q_hat.shape[1] == 1:
         return np.zeros_like(q_hat)
-    # Twice: the first difference may be all rounding error, and only what is left of it after projection is a mirror.
+    axis = np.eye(q_hat.shape[1])[np.argmin(np.abs(q_hat), axis=1)]
+    opposite = np.linalg.norm(between, axis=1, keepdims=True) <= q_hat.shape[1] * np.finfo(np.float64).eps
+    rest = np.where(opposite, axis, between)
+    # Twice: what the first pass leaves of a vector almost along q̂ is mostly rounding error.
     for _ in range(2):
         rest = _direction(rest)
         rest = rest - q_hat * np.sum(rest * q_hat, axis=1, keepdims=True)

@@ -114,6 +114,16 @@ def test_the_gradient_of_the_output_reaches_the_tokens_and_never_the_codebook(ro
     assert gw is None
 
 
+def test_the_gradient_of_indices_to_codes_reaches_the_transform():
+    module, g = quantizer(), draw(17, 2, 6)
+    indices = torch.tensor([3, 3])
+    grad = torch.autograd.grad(module.indices_to_codes(indices), module.code_transform.weight, g)[0].double()
+    expected = torch.outer(g.double().sum(0), module.frozen_codebook[3].double())
+    # one sum of 2 terms and one of 11 products, all but one of them zero
+    magnitude = torch.outer(g.double().abs().sum(0), module.frozen_codebook[3].double().abs())
+    assert ((grad - expected).abs() <= (2 + 11) * 2.0**-24 * magnitude).all()
+
+
 def test_the_flag_chooses_the_estimator():
     x, g = draw(7, 9, 6).requires_grad_(), draw(8, 9, 6)
     straight, turned = (torch.autograd.grad(quantizer(rotation_trick=flag)(x)[0], x, g)[0] for flag in (False, True))

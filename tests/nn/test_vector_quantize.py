@@ -131,15 +131,15 @@ def test_what_one_head_holds_changes_no_other_head(unit):
 
 
 def test_each_head_keeps_the_state_of_a_layer_of_its_own():
-    module, _ = modules(separate=True)
-    alone = [VectorQuantize(WIDTH, SIZE).double() for _ in range(HEADS)]
-    for layer, codebook in zip(alone, module.codebooks, strict=True):
-        layer.codebooks[0].load_state_dict(codebook.state_dict())
+    stateful = {"initialise_from_data": True, "replace_below": 1.0, "decay": 0.5}
+    module, _ = modules(separate=True, **stateful)
+    alone = [VectorQuantize(WIDTH, SIZE, **stateful).double() for _ in range(HEADS)]
     x = draw(BATCH, LENGTH, module.dim)
-    for _ in range(2):
-        module(x)
-        for head, layer in enumerate(alone):
-            layer(x[..., head * WIDTH : (head + 1) * WIDTH])
+    torch.manual_seed(0)
+    module(x)
+    torch.manual_seed(0)
+    for head, layer in enumerate(alone):
+        layer(x[..., head * WIDTH : (head + 1) * WIDTH])
     for layer, codebook in zip(alone, module.codebooks, strict=True):
         for name, value in layer.codebooks[0].state_dict().items():
             assert torch.equal(value, codebook.state_dict()[name])

@@ -137,7 +137,7 @@ class SimVQ(nn.Module):
         loss = self.commitment_weight * (codebook_half + self.input_to_quantize_commit_loss_weight * encoder_half)
 
         estimator = rotate if self.rotation_trick else straight_through
-        output = estimator(x.to(dtype), q.detach().to(dtype).reshape(x.shape))
+        output = estimator(x.to(dtype), q.to(dtype).reshape(x.shape))
         return output.movedim(-1, 1) if self.channel_first else output, indices.reshape(x.shape[:-1]), loss
 
     def _require_input(self, x: Tensor) -> None:

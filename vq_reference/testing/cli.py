@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from dataclasses import replace
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -14,10 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vq_reference import __version__
 from vq_reference.testing import report
 from vq_reference.testing.catalogue import laws
+from vq_reference.testing.expectations import ExpectationsRefused, draft, expect, load
 from vq_reference.testing.law import PROFILES
-from vq_reference.testing.runner import Plan, TargetFailed
+from vq_reference.testing.plans import planned
+from vq_reference.testing.runner import Plan
 from vq_reference.testing.runner import run as run_plan
-from vq_reference.testing.targets import TargetUnavailable, ready
+from vq_reference.testing.select import NothingSelected, select
+from vq_reference.testing.targets import TargetUnavailable
 
 BROKEN, COULD_NOT_RUN = 1, 2
 
@@ -38,8 +42,8 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _stop(message: str) -> typer.Exit:
-    errors.print(message, style="bold red", markup=False, soft_wrap=True)
+def _stop(message: object) -> typer.Exit:
+    errors.print(str(message), style="bold red", markup=False, soft_wrap=True)
     return typer.Exit(COULD_NOT_RUN)
 
 
@@ -60,7 +64,12 @@ def list_laws() -> None:
 @app.command()
 def run(
     targets: Annotated[
-        list[str], typer.Argument(metavar="TARGET...", help="Ready adapters, such as lucidrains.SimVQ.")
+        list[str],
+        typer.Argument(
+            metavar="TARGET...",
+            help="Ready adapters, such as lucidrains.SimVQ, or your own: package.module:object or path/file.py:object. "
+            "This executes the target's code.",
+        ),
     ],
     releases: Annotated[
         Optional[list[str]],  # noqa: UP045  (typer on Python 3.10 reads no `|`)
@@ -74,58 +83,63 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Let a broken should-law fail the run too.")] = False,
     only: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--law", metavar="ID", help="Run this law only. May be given several times."),
+        typer.Option(
+            "--law", metavar="ID", help="Run this law only, or all of a pattern such as 'rotation.*'. Repeatable."
+        ),
     ] = None,
+    expression: Annotated[
+        str, typer.Option("-k", metavar="EXPR", help="Run laws whose id matches, as in 'rotation and not output'.")
+    ] = "",
     profile: Annotated[ProfileName, typer.Option(help="How many examples each law draws.")] = ProfileName("default"),
     seed: Annotated[Optional[int], typer.Option(help="Explore other examples than the fixed ones.")] = None,  # noqa: UP045
     jobs: Annotated[int, typer.Option(min=1, help="Child processes at a time.")] = 2,
+    limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Time that one law may take.")] = 120,
+    expected: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--expectations",
+            metavar="FILE",
+            help="Laws that are expected to break, and why (TOML); or the name of a file that comes with this package, "
+            "such as vector-quantize-pytorch.",
+        ),
+    ] = None,
+    drafted: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--write-expectations", metavar="FILE", help="Draft such a file from what breaks in this run."),
+    ] = None,
 ) -> None:
-    """Run the laws on one or more implementations.
+    """Run the laws on one or more implementations. This executes their code, in child processes.
 
-    Exit code 0: every must-law held. 1: one did not. 2: the run could not begin.
+    Exit code 0: every must-law held, does not apply, or was expected to break. 1: one did not, or a law was not run.
+    2: the run could not begin.
     """
     catalogue = laws()
-    unknown = sorted(set(only or ()) - set(catalogue))
-    if unknown:
-        raise _stop(f"--law {', '.join(unknown)}: no such law. `vq-check laws` lists them")
-    chosen = tuple(law for law in catalogue if not only or law in only)
-    template = Plan("", chosen, profile.value, seed)
+    try:
+        chosen = select(catalogue, only or (), expression)
+        expectations = load(expected, catalogue) if expected else ()
+        if drafted and drafted.exists():
+            raise ExpectationsRefused(
+                f"--write-expectations {drafted}: there is such a file, and it is not overwritten"
+            )
+        template = Plan("", chosen, profile.value, seed, dict(os.environ), limit)
+        plans = planned(targets, releases or [], template)
+    except (NothingSelected, ExpectationsRefused, TargetUnavailable) as error:
+        raise _stop(error) from None
     columns = {}
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=errors
     ) as progress:
-        try:
-            for title, plan in _plans(targets, releases or [], template):
-                task = progress.add_task(title, total=len(chosen))
-                columns[title] = run_plan(plan, jobs, lambda _, task=task: progress.advance(task))  # type: ignore[misc]
-        except (TargetUnavailable, TargetFailed) as error:
-            raise _stop(str(error)) from None
+        for title, plan in plans.items():
+            task = progress.add_task(title, total=len(chosen))
+            result = run_plan(plan, jobs, lambda _, task=task: progress.advance(task))  # type: ignore[misc]
+            outcomes = expect(result.outcomes, expectations, plan.target, result.versions)
+            columns[title] = replace(result, outcomes=outcomes)
+    if drafted:
+        drafted.write_text(draft(columns.values()), encoding="utf-8")
     report.show(console, columns, strict)
-    if any(outcome.fails(strict) for outcomes in columns.values() for outcome in outcomes):
+    if any(result.account.fails(strict) for result in columns.values()):
         raise typer.Exit(BROKEN)
 
 
-def _plans(targets: list[str], requirements: list[str], template: Plan) -> Iterator[tuple[str, Plan]]:
-    """Yield a title and a plan for each target, and for each release of those that are about the released package."""
-    fetched = [_release(requirement) for requirement in requirements]
-    unused = {release.distribution for release in fetched} - {ready(target).distribution for target in targets}
-    if unused:
-        raise TargetUnavailable(f"--with {', '.join(sorted(unused))}: no target of this run is about that package")
-    for target in targets:
-        of_target = [release for release in fetched if release.distribution == ready(target).distribution]
-        for release in of_target:
-            plan = replace(template, target=target, environment=release.environment())
-            yield f"{target} {release.version}", plan
-        if not of_target:
-            yield target, replace(template, target=target)
-
-
-def _release(requirement: str):  # type: ignore[no-untyped-def]
-    try:
-        from vq_reference.testing import releases
-    except ImportError as error:
-        raise TargetUnavailable(f"--with needs {error.name}: pip install 'vq-reference[releases]'") from error
-    try:
-        return releases.fetch(requirement)
-    except (releases.ReleaseUnavailable, releases.ReleaseRefused, ValueError) as error:
-        raise TargetUnavailable(f"--with {requirement}: {error}") from error
+if __name__ == "__main__":
+    app()

@@ -1,26 +1,30 @@
 """The pytest plugin: `--vq-target` says what the laws are run on, and every law reports what became of it.
 
-It is loaded in every environment that has vq-reference installed, and does nothing where no law is collected.
+It is loaded in every environment that has vq-reference installed, and does nothing where no law is collected: so it
+imports neither torch nor hypothesis before one is.
 """
 
 from __future__ import annotations
 
 import json
-import time
-import traceback
+from collections import defaultdict
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import pytest
 
-from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.law import PROFILES, Law
-from vq_reference.testing.targets import READY, TargetUnavailable, implementation_of
-from vq_reference.testing.verdict import Outcome, Verdict
+from vq_reference.testing.expectations import Expectation, ExpectationsRefused, expect, load
+from vq_reference.testing.verdict import Account, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from vq_reference.testing.adapters.implementation import Implementation
+    from vq_reference.testing.law import Law
 
 DEFAULT_TARGETS = ("reference.oracle", "reference.SimVQ")
 FIXTURE = "implementation"
+EXPECTATIONS = pytest.StashKey[Sequence[Expectation]]()
+OUTCOME = pytest.StashKey[Outcome]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,18 +34,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--vq-target",
         action="append",
         metavar="TARGET",
-        help=f"what the laws are run on, once for each: {', '.join(READY)} (default: the first two)",
+        help=f"what the laws are run on, once for each TARGET: a ready adapter, package.module:object or "
+        f"path/file.py:object, whose code is executed (default: {' and '.join(DEFAULT_TARGETS)})",
     )
-    group.addoption("--vq-profile", choices=sorted(PROFILES), default="default", help="examples drawn for each law")
+    group.addoption(
+        "--vq-profile", choices=("quick", "default", "thorough"), default="default", help="examples drawn for each law"
+    )
     group.addoption("--vq-seed", type=int, metavar="N", help="explore other examples than the fixed ones")
     group.addoption("--vq-law", action="append", metavar="ID", help="run this law, and those named by further --vq-law")
     group.addoption("--vq-strict", action="store_true", help="let a broken should-law fail too")
+    group.addoption("--vq-expectations", metavar="FILE", help="laws that are expected to break, and why (TOML)")
     group.addoption("--vq-events", metavar="FILE", help="append a JSON line for each law started and ended")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the expectations, and keep the accounts."""
+    config.stash[EXPECTATIONS] = ()
+    named = config.getoption("--vq-expectations")
+    if named:
+        from vq_reference.testing.catalogue import laws
+
+        try:
+            config.stash[EXPECTATIONS] = load(Path(named), laws())
+        except ExpectationsRefused as error:
+            raise pytest.UsageError(f"--vq-expectations {error}") from error
+    config.pluginmanager.register(Accounts(config), "vq-accounts")
 
 
 def law_of(item: pytest.Item) -> Law | None:
     """Return the law that a test item is, or None for any other test."""
     return getattr(getattr(item, "function", None), "law", None)
+
+
+def target_of(item: pytest.Item) -> str:
+    """Return the name of the target that a law is run on."""
+    assert isinstance(item, pytest.Function)
+    return str(item.callspec.params[FIXTURE])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -54,12 +82,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def implementation(request: pytest.FixtureRequest) -> Implementation:
     """Return the implementation under test, from `--vq-target`."""
+    from vq_reference.testing.targets import TargetUnavailable, implementation_of
+
     try:
-        return implementation_of(request.param)
+        made = implementation_of(request.param)
     except TargetUnavailable as error:
-        raise pytest.UsageError(str(error)) from error
+        pytest.fail(str(error), pytrace=False)
+    _write(request.config, event="made", versions=dict(made.versions))
+    return made
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let -k find a law by its id."""
+    law = law_of(item)
+    if law:
+        item.extra_keyword_matches.add(law.id)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the laws that `--vq-law` names, and nothing else."""
     wanted = set(config.getoption("--vq-law") or ())
@@ -79,14 +119,20 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     law = law_of(pyfuncitem)
     if law is None:
         return None
+    from vq_reference.testing.judge import judge
+
     config = pyfuncitem.config
     _write(config, event="started", law=law.id)
-    tested = pyfuncitem.funcargs[FIXTURE]
-    assert isinstance(tested, Implementation)
+    tested = cast("Implementation", pyfuncitem.funcargs[FIXTURE])
     outcome, error = judge(law, tested, config.getoption("--vq-profile"), config.getoption("--vq-seed"))
-    _write(config, event="ended", law=law.id, outcome=outcome.as_json())
+    (outcome,) = expect([outcome], config.stash[EXPECTATIONS], target_of(pyfuncitem), tested.versions)
+    pyfuncitem.stash[OUTCOME] = outcome
     if outcome.verdict is Verdict.NOT_APPLICABLE:
         pytest.skip(f"not applicable: {outcome.message}")
+    if outcome.verdict is Verdict.EXPECTED:
+        pytest.xfail(f"expected: {outcome.expectation}")
+    if outcome.holds_unexpectedly:
+        pytest.fail(f"expected to break ({outcome.expectation}), but holds: take it off the list", pytrace=False)
     if error is not None:
         if not outcome.fails(config.getoption("--vq-strict")):
             pytest.xfail(f"should-law {outcome.verdict.value}: {outcome.message}")
@@ -94,27 +140,73 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-def judge(law: Law, tested: Implementation, profile: str, seed: int | None) -> tuple[Outcome, Exception | None]:
-    """Run one law on one implementation and return what became of it, with the exception where it did not hold."""
-    missing = tested.lacks(law.needs)
-    if missing:
-        message = f"{tested.name} does not declare {', '.join(missing)}"
-        return Outcome(law.id, law.level, law.sentence, Verdict.NOT_APPLICABLE, message), None
-    begun = time.perf_counter()
-    verdict, message, counterexample, margins = Verdict.HELD, "", "", {}
-    failure: Exception | None = None
-    try:
-        margins = law.run(tested, profile, seed)
-    except AssertionError as error:
-        verdict, message, failure = Verdict.BROKEN, str(error).split("\n")[0], error
-    except Exception as error:
-        verdict, failure = Verdict.CRASHED, error
-        message = traceback.format_exception_only(type(error), error)[0].strip().split("\n")[0]
-    if failure is not None:
-        with np.printoptions(threshold=40, edgeitems=2):
-            counterexample = "\n".join(f"{k} = {v!r}" for k, v in getattr(failure, "drawn", {}).items())
-    seconds = time.perf_counter() - begun
-    return Outcome(law.id, law.level, law.sentence, verdict, message, counterexample, margins, seconds), failure
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Hang the outcome of a law on its report, which is what reaches the process that counts, with pytest-xdist too."""
+    report = yield
+    law = law_of(item)
+    if law is None or call.when == "teardown":
+        return report
+    outcome = item.stash.get(OUTCOME, None)
+    if outcome is None and call.excinfo is not None:
+        why = str(call.excinfo.value).split("\n")[0]
+        outcome = Outcome(law.id, law.level, law.sentence, Verdict.NOT_RUN, why)
+    if outcome is not None:
+        report.vq_outcome = (target_of(item), outcome.as_json())  # type: ignore[attr-defined]
+        _write(item.config, event="ended", outcome=outcome.as_json())
+    return report
+
+
+class Accounts:
+    """What was planned for each target and what became of it, kept in the process that prints the summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._planned: defaultdict[str, list[str]] = defaultdict(list)
+        self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note what is planned; under pytest-xdist a worker does, and sends it along at its end."""
+        for item in session.items:
+            law = law_of(item)
+            if law:
+                self._planned[target_of(item)].append(law.id)
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput["vq_planned"] = dict(self._planned)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a worker of pytest-xdist had planned; all of them collect the same."""
+        self._planned.update(getattr(node, "workeroutput", {}).get("vq_planned", {}))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a law that has ended."""
+        ended = getattr(report, "vq_outcome", None)
+        if ended:
+            target, outcome = ended
+            self._outcomes[target].append(Outcome.from_json(outcome))
+
+    def accounts(self) -> dict[str, Account]:
+        """Return the account of each target."""
+        return {target: Account(planned, self._outcomes[target]) for target, planned in self._planned.items()}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail a session that left a law without outcome: stopped early, or lost with a worker."""
+        counts = not hasattr(self._config, "workeroutput")
+        lost = counts and any(account.unaccounted for account in self.accounts().values())
+        if lost and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print one account for each target, above pytest's own last line."""
+        accounts = self.accounts()
+        if accounts:
+            terminalreporter.section("laws")
+        for target, account in accounts.items():
+            terminalreporter.write_line(f"{target}: {account}")
 
 
 def _write(config: pytest.Config, **event: Any) -> None:

@@ -1,24 +1,27 @@
 """Run the laws in child processes, so that an implementation that hangs or kills its interpreter costs one law only.
 
-Each child is a pytest over the installed laws; it writes a line when a law starts and when it ends. The parent plans,
-reads, kills what exceeds its time, and starts a new child for what is left. Every planned law ends with a verdict.
+Each child is a pytest over the installed laws; it writes a line when the target is made, when a law starts and when it
+ends. The parent plans, reads, kills what exceeds its time, and starts a new child for what is left. Every planned law
+ends with a verdict: a target that cannot even be imported leaves all of its laws not run, and the next target its turn.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vq_reference.testing.catalogue import PACKAGES, laws
-from vq_reference.testing.verdict import Outcome, Verdict
+from vq_reference.testing.verdict import Account, Outcome, Verdict
 
 TICK = 0.05
 # the start of a child: interpreter, torch and the implementation's imports
@@ -43,56 +46,78 @@ class Plan:
     limit: float = 120.0
 
 
-class TargetFailed(Exception):
-    """The child could not even begin. The message is the last thing that it said."""
+@dataclass(frozen=True)
+class Result:
+    """What became of a plan: the versions that the target consists of, and one outcome for each law, in planned order.
 
-
-def run(plan: Plan, jobs: int, on_outcome: OnOutcome) -> list[Outcome]:
-    """Run the plan's laws in `jobs` children at a time; call `on_outcome` as each ends; return all, in planned order.
-
-    Raises TargetFailed when no child gets as far as its first law.
+    versions: package → version; empty where the target could not be made.
     """
+
+    plan: Plan
+    versions: Mapping[str, str]
+    outcomes: Sequence[Outcome]
+
+    @property
+    def account(self) -> Account:
+        """The plan's laws, and what became of them."""
+        return Account(self.plan.laws, self.outcomes)
+
+
+def run(plan: Plan, jobs: int, on_outcome: OnOutcome) -> Result:
+    """Run the plan's laws in `jobs` children at a time; call `on_outcome` as each law ends."""
     catalogue = laws()
-    waiting = [list(plan.laws[i::jobs]) for i in range(jobs)]
+    versions: dict[str, str] = {}
     ended: dict[str, Outcome] = {}
-    with tempfile.TemporaryDirectory(prefix="vq-check-") as folder:
-        active = [_Child(plan, share, Path(folder) / f"{i}") for i, share in enumerate(waiting) if share]
-        try:
-            while active:
-                time.sleep(TICK)
-                for child in list(active):
-                    fate = child.fate()  # first: what a child said before its end is then all there to be read
-                    for outcome in child.news():
-                        ended[outcome.law] = outcome
-                        on_outcome(outcome)
-                    if fate:
-                        active.remove(child)
-                        left = [law for law in child.share if law not in ended]
-                        if child.current is None and left:
-                            raise TargetFailed(child.last_words())
-                        if child.current is not None:
-                            law = catalogue[child.current]
-                            lost = Outcome(law.id, law.level, law.sentence, Verdict.CRASHED, fate)
-                            ended[law.id] = lost
-                            on_outcome(lost)
-                            left.remove(law.id)
-                        if left:
-                            active.append(_Child(plan, left, child.folder.with_name(child.folder.name + "-next")))
-        finally:
-            for child in active:
-                child.kill()
-    never = (catalogue[law] for law in plan.laws if law not in ended)
-    ended.update({law.id: Outcome(law.id, law.level, law.sentence, Verdict.NOT_RUN) for law in never})
-    return [ended[law] for law in plan.laws]
+
+    def end(outcome: Outcome) -> None:
+        ended[outcome.law] = outcome
+        on_outcome(outcome)
+
+    def lose(law_id: str, verdict: Verdict, why: str) -> None:
+        law = catalogue[law_id]
+        end(Outcome(law.id, law.level, law.sentence, verdict, why))
+
+    def attend(child: _Child) -> list[str]:
+        """Take in what the child has said; return the laws that another child has to begin with."""
+        fate = child.fate()  # first: what a child said before its end is then all there to be read
+        for outcome in child.news():
+            end(outcome)
+        versions.update(child.versions)
+        if not fate:
+            return []
+        child.kill()
+        if child.current is not None:
+            lose(child.current, Verdict.CRASHED, fate)
+        left = [law for law in child.share if law not in ended]
+        if len(left) < len(child.share):
+            return left
+        for law in left:  # it did not get as far as a single law, and neither would the next one
+            lose(law, Verdict.NOT_RUN, f"{plan.target} {fate}: {child.last_words()}")
+        return []
+
+    with tempfile.TemporaryDirectory(prefix="vq-check-") as folder, ExitStack() as children:
+
+        def start(share: Sequence[str]) -> _Child:
+            child = _Child(plan, share, Path(tempfile.mkdtemp(dir=folder)))
+            children.callback(child.kill)
+            return child
+
+        active = [start(share) for i in range(jobs) if (share := plan.laws[i::jobs])]
+        while active:
+            time.sleep(TICK)
+            active += [start(left) for child in active if (left := attend(child))]
+            active = [child for child in active if child.alive]
+    return Result(plan, versions, [ended[law] for law in plan.laws if law in ended])
 
 
 class _Child:
     """One pytest process and what it has said so far."""
 
     def __init__(self, plan: Plan, share: Sequence[str], folder: Path) -> None:
-        folder.mkdir()
         self.share, self.folder, self.limit = share, folder, plan.limit
+        self.alive = True
         self.current: str | None = None
+        self.versions: dict[str, str] = {}
         self._since, self._seen = time.monotonic(), 0
         self._events = folder / "events"
         self._said = (folder / "said").open("w+", encoding="utf-8")
@@ -104,6 +129,8 @@ class _Child:
             stdout=self._said,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
+            # a group of its own: what the target may have started ends with it
+            start_new_session=True,
         )
 
     def news(self) -> Iterator[Outcome]:
@@ -112,6 +139,8 @@ class _Child:
             self._since = time.monotonic()
             if event["event"] == "started":
                 self.current = event["law"]
+            elif event["event"] == "made":
+                self.versions = event["versions"]
             else:
                 self.current = None
                 yield Outcome.from_json(event["outcome"])
@@ -136,21 +165,25 @@ class _Child:
         return f"ended its interpreter ({'signal ' + str(-code) if code < 0 else 'exit code ' + str(code)})"
 
     def kill(self) -> None:
-        """End the process, if it still runs."""
-        self._process.kill()
-        self._process.wait()
+        """End the process and what it started, if it still runs."""
+        self.alive = False
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._said.close()
 
     def last_words(self) -> str:
-        """Return the last lines that the child printed."""
-        self._said.seek(0)
-        return "\n".join(self._said.read().strip().splitlines()[-6:])
+        """Return the last line that the child printed."""
+        said = (self.folder / "said").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return said[-1] if said else "it said nothing"
 
 
 def _command(plan: Plan, share: Sequence[str], events: Path) -> list[str]:
     chosen = [option for law in share for option in ("--vq-law", law)]
     seed = [] if plan.seed is None else ["--vq-seed", str(plan.seed)]
     return [
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", "."),
+        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", "."),
+        *("-q", "--tb=no", "--show-capture=no"),
         *("--pyargs", *PACKAGES, "--vq-target", plan.target, "--vq-profile", plan.profile, *seed),
         *("--vq-events", str(events), *chosen),
     ]

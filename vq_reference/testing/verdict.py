@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -15,6 +15,7 @@ class Verdict(str, Enum):
     HELD = "held"
     BROKEN = "broken"
     NOT_APPLICABLE = "not applicable"
+    EXPECTED = "expected"
     CRASHED = "crashed"
     NOT_RUN = "not run"
 
@@ -25,6 +26,7 @@ class Outcome:
 
     level: "must" or "should". margins: the largest measured ÷ bound of each quantity, where the law held. message: what
     was expected and found, or why the law does not apply. counterexample: the smallest input that breaks it, as text.
+    expectation: why the law is expected to break; a law that then holds fails the run as much as a broken one.
     """
 
     law: str
@@ -35,16 +37,27 @@ class Outcome:
     counterexample: str = ""
     margins: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    expectation: str = ""
 
     @property
     def margin(self) -> float | None:
         """The largest of the margins, None where nothing was measured."""
         return max(self.margins.values(), default=None)
 
+    @property
+    def holds_unexpectedly(self) -> bool:
+        """Whether the law was expected to break, and held."""
+        return self.verdict is Verdict.HELD and bool(self.expectation)
+
     def fails(self, strict: bool) -> bool:
-        """Say whether this outcome makes a run fail: a must-law that did not hold, and with `strict` a should-law."""
-        good = self.verdict in (Verdict.HELD, Verdict.NOT_APPLICABLE)
-        return not good and (strict or self.level == "must" or self.verdict is Verdict.NOT_RUN)
+        """Say whether this outcome makes a run fail.
+
+        A must-law that did not hold does, and with `strict` a should-law; a law that was never run, or that holds where
+        it was expected to break, always does.
+        """
+        if self.verdict is Verdict.NOT_RUN or self.holds_unexpectedly:
+            return True
+        return self.verdict in (Verdict.BROKEN, Verdict.CRASHED) and (strict or self.level == "must")
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data for json.dumps."""
@@ -56,11 +69,29 @@ class Outcome:
         return cls(**{**data, "verdict": Verdict(data["verdict"])})
 
 
-def account(outcomes: Iterable[Outcome]) -> str:
-    """Return the closing line: planned = the sum of what became of them.
+@dataclass(frozen=True)
+class Account:
+    """The laws that were planned, and what became of each. The plan is kept apart, so that the two can differ.
 
-    >>> account([Outcome("rotation.proper", "must", "…", Verdict.HELD)])
-    '1 planned = 1 held + 0 broken + 0 not applicable + 0 crashed + 0 not run'
+    >>> print(Account(["rotation.proper"], [Outcome("rotation.proper", "must", "…", Verdict.HELD)]))
+    1 planned = 1 held + 0 broken + 0 not applicable + 0 expected + 0 crashed + 0 not run
     """
-    counted = Counter(outcome.verdict for outcome in outcomes)
-    return f"{sum(counted.values())} planned = " + " + ".join(f"{counted[v]} {v.value}" for v in Verdict)
+
+    planned: Collection[str]
+    outcomes: Sequence[Outcome]
+
+    @property
+    def unaccounted(self) -> list[str]:
+        """Laws that were planned and have no outcome or several, or have an outcome and were not planned."""
+        difference = Counter(self.planned)
+        difference.subtract(outcome.law for outcome in self.outcomes)
+        return sorted(law for law, times in difference.items() if times)
+
+    def fails(self, strict: bool) -> bool:
+        """Say whether the run fails: by one of its outcomes, or because the account does not balance."""
+        return bool(self.unaccounted) or any(outcome.fails(strict) for outcome in self.outcomes)
+
+    def __str__(self) -> str:
+        counted = Counter(outcome.verdict for outcome in self.outcomes)
+        line = f"{len(self.planned)} planned = " + " + ".join(f"{counted[v]} {v.value}" for v in Verdict)
+        return line + (f"; UNACCOUNTED: {', '.join(self.unaccounted)}" if self.unaccounted else "")

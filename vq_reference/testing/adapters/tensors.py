@@ -14,7 +14,7 @@ from vq_reference.arguments import Array
 
 def array_of(tensor: Tensor) -> Array:
     """Return the values as float64."""
-    return np.asarray(tensor.detach().to("cpu", torch.float64).numpy())
+    return np.array(tensor.detach().to("cpu", torch.float64).numpy())  # a copy: laws overwrite what came back
 
 
 def set_exactly(target: Tensor, values: Array) -> None:

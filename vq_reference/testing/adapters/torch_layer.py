@@ -220,7 +220,7 @@ class _Arranged:
         lying = indices.detach().cpu()
         if tuple(lying.shape) == self.layouts.indices.shape(self.sizes):
             lying = self.layouts.indices.restore(lying, self.order[:-1], self.sizes)
-        return np.asarray(lying.reshape(-1).numpy())
+        return np.array(lying.reshape(-1).numpy())
 
 
 def _name(tensor: Tensor) -> str:

@@ -101,7 +101,9 @@ def _changes(mutant: Mutant) -> tuple[tuple[FunctionType, _Body], ...]:
     for path, function in _functions(module):
         if path in right and path in wrong and _differ(right[path], wrong[path]):
             if function.__code__.co_freevars != wrong[path].__code__.co_freevars:
-                raise ValueError(f"mutant {mutant.name} changes which outer variables {path} sees: its code cannot go in")
+                raise ValueError(
+                    f"mutant {mutant.name} changes which outer variables {path} sees: its code cannot go in"
+                )
             changes.append((function, _body(wrong[path])))
     if not changes:
         raise ValueError(f"mutant {mutant.name} changes no function of {mutant.module}")

@@ -59,7 +59,9 @@ MUTANTS = (
         "rotation-output-of-zero",
         MODULE,
         replace=BUILT_AND_APPLIED,
-        by=BUILT_AND_APPLIED.replace("(x - x.detach())", "x").replace("_carry(q, turned.to(x.dtype))", "turned.to(x.dtype)"),
+        by=BUILT_AND_APPLIED.replace("(x - x.detach())", "x").replace(
+            "_carry(q, turned.to(x.dtype))", "turned.to(x.dtype)"
+        ),
         why="λRx itself is handed on: for x = 0 that is 0 and not the code, as in every release since 1.18.0",
         killed_by="output.extreme",
     ),
@@ -100,7 +102,7 @@ MUTANTS = (
     Mutant(
         "reflection-in-the-oracle",
         ORACLE,
-        replace="b = np.where(obtuse, _orthogonal(x_hat, q_hat), _direction(x_hat + q_hat))",
+        replace="b = np.where(obtuse, _across(x_hat + q_hat, q_hat), _direction(x_hat + q_hat))",
         by="a, b = _direction(x_hat - q_hat), np.zeros_like(x_hat)",
         why="a Householder reflection takes x to q with one mirror: values and norms are right, det −1",
         killed_by="rotation.proper",
@@ -110,15 +112,15 @@ MUTANTS = (
         MODULE,
         replace="_across(between, q_hat)",
         by="_across(torch.ones_like(between), q_hat)",
-        why="the second mirror is orthogonal to q but not in the plane: a rotation that takes x to q, and moves the rest",
+        why="the second mirror is orthogonal to q but not in the plane: it turns x onto q, and moves the rest",
         killed_by="rotation.plane",
     ),
     Mutant(
         "rotation-out-of-its-plane-in-the-oracle",
         ORACLE,
-        replace="rest = np.where(np.any(rest, axis=1, keepdims=True), rest, axis)",
+        replace="rest = np.where(opposite, axis, between)",
         by="rest = axis",
-        why="the second mirror is orthogonal to q but not in the plane: a rotation that takes x to q, and moves the rest",
+        why="the second mirror is orthogonal to q but not in the plane: it turns x onto q, and moves the rest",
         killed_by="rotation.plane",
     ),
     Mutant(
