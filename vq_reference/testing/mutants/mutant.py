@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from vq_reference.testing.verdict import Verdict
+
 
 class _Body(NamedTuple):
     """What a function does, apart from which function it is."""
@@ -40,6 +42,7 @@ class Mutant:
     by: what stands there instead.
     why: what is wrong with it, in one sentence.
     killed_by: id of the law that is the first to see it.
+    verdict: how that law ends; CRASHED for a fault that raises.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Mutant:
     by: str
     why: str
     killed_by: str
+    verdict: Verdict = Verdict.BROKEN
 
     def source(self) -> str:
         """Return the whole changed source.

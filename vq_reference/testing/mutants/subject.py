@@ -11,12 +11,12 @@ from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Implementation, Layer
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.adapters.sim_vq import reference_module
-from vq_reference.testing.mutants import choice, estimators, loss, rotation, transform
+from vq_reference.testing.mutants import call, choice, estimators, loss, rotation, transform
 from vq_reference.testing.mutants.mutant import Mutant
 
 Given = TypeVar("Given")
 
-TABLES = (rotation, estimators, loss, transform, choice)
+TABLES = (rotation, estimators, loss, transform, choice, call)
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for table in TABLES for mutant in table.MUTANTS}
 
 
