@@ -92,7 +92,7 @@ X = np.ones((2, 3))
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((X, X[:, :2]), {}, ValueError, "q has shape (2, 2): expected (N, 3)"),
+        ((X, X[:, :2]), {}, ValueError, "q has shape (2, 2): expected (2, 3)"),
         ((X[0], X), {}, ValueError, "x has shape (3,): expected (N, D) with D of at least 1"),
         ((X.astype(int), X), {}, TypeError, "x has dtype int64: expected a real floating dtype"),
         ((X, X * np.nan), {}, ValueError, "q[0, 0] is nan: expected finite entries"),

@@ -11,7 +11,7 @@ from vq_reference.arguments import Array
 def distances(x: Array, codes: Array) -> Array:
     """Return s·‖x_n − E_k‖, (N, K), from the differences themselves: nothing cancels, whatever offset both share.
 
-    x: (N, D), codes: (K, D). s is 1, or a power of two below it where a distance of these inputs might overflow. Each
+    x: (N, D), codes: (K, D). s is 1, or a power of two where a distance of these inputs might overflow or be subnormal. Each
     difference is scaled by its own largest entry before it is squared, so that the order is right for every finite
     input, a short distance beside a long one included.
     """
@@ -19,7 +19,7 @@ def distances(x: Array, codes: Array) -> Array:
     x = arguments.vectors("x", x, codes.shape[1])
     _, exponent = np.frexp(max(np.max(np.abs(x), initial=0), np.max(np.abs(codes))))
     room = np.finfo(np.float64).maxexp - codes.shape[1].bit_length() - 2
-    shift = min(0, room - int(exponent))
+    shift = -int(exponent) if exponent < -room // 2 else min(0, room - int(exponent))
     difference = np.ldexp(x, shift)[:, None, :] - np.ldexp(codes, shift)[None, :, :]
     _, exponents = np.frexp(np.max(np.abs(difference), axis=2))
     half = exponents // 2  # in two steps: 2^−e itself is not representable for a subnormal difference

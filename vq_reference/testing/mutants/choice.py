@@ -12,8 +12,8 @@ MUTANTS = (
     Mutant(
         "farthest-code",
         ORACLE,
-        replace="np.argmin(squared_distances(x, codes), axis=1)",
-        by="np.argmax(squared_distances(x, codes), axis=1)",
+        replace="np.argmin(distances(x, codes), axis=1)",
+        by="np.argmax(distances(x, codes), axis=1)",
         why="the farthest code is chosen",
         killed_by="nearest.choice",
     ),
@@ -28,8 +28,8 @@ MUTANTS = (
     Mutant(
         "distance-in-another-norm",
         ORACLE,
-        replace="np.sum(difference**2, axis=2)",
-        by="np.sum(np.abs(difference), axis=2)",
+        replace="np.sqrt(np.sum(scaled**2, axis=2))",
+        by="np.sum(np.abs(scaled), axis=2)",
         why="the sum of absolute differences has another nearest code",
         killed_by="nearest.choice",
     ),
@@ -86,7 +86,7 @@ MUTANTS = (
     Mutant(
         "distance-rounded-to-a-grid",
         ORACLE,
-        replace="np.sum(difference**2, axis=2)",
+        replace="np.sqrt(np.sum(scaled**2, axis=2))",
         by="np.sum(np.round(difference) ** 2, axis=2)",
         why="a threshold of its own length decides among near codes: the choice depends on the unit",
         killed_by="nearest.scale",
@@ -94,7 +94,7 @@ MUTANTS = (
     Mutant(
         "last-code-unused",
         ORACLE,
-        replace="np.argmin(squared_distances(x, codes), axis=1)",
+        replace="np.argmin(distances(x, codes), axis=1)",
         by="np.argmin(squared_distances(x, codes)[:, : max(len(codes) - 1, 1)], axis=1)",
         why="the last code is never looked at",
         killed_by="nearest.permuted",
