@@ -11,7 +11,7 @@ from vq_reference.arguments import Array
 def distances(x: Array, codes: Array) -> Array:
     """Return s·‖x_n − E_k‖, (N, K), from the differences themselves: nothing cancels, whatever offset both share.
 
-    x: (N, D), codes: (K, D). s is 1, or a power of two where a distance of these inputs might overflow or be subnormal. Each
+    x: (N, D), codes: (K, D). s is 1, or a power of two where a distance might overflow or be subnormal. Each
     difference is scaled by its own largest entry before it is squared, so that the order is right for every finite
     input, a short distance beside a long one included.
     """
