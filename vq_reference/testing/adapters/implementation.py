@@ -132,6 +132,8 @@ class Implementation:
     other half for old checkpoints, a loss without codebook half (EMA), a sum in place of a mean (a factor D or N·D).
     metric: what the choice minimises; "cosine" compares directions.
     state_changes: names of buffers that a forward in training may change.
+    script: the wanted layer → lines of plain torch that take `x`, (N, D), and define `output`, `indices`, `loss`,
+    `codes` and `parameters`; a script for a bug report is made of them. See `adapters.scripts`.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Implementation:
     loss_weights: Callable[[SimVQ], tuple[float, float]] = two_halves
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
+    script: Callable[[SimVQ], str] | None = None
 
     def __post_init__(self) -> None:
         unknown = self.capabilities - set(CAPABILITIES)

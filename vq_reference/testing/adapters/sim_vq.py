@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import vq_reference
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.scripts import sim_vq_script
 from vq_reference.testing.adapters.torch_layer import Returned, TorchLayer, sequential, set_exactly
 from vq_reference.testing.precision import PRECISIONS
 
@@ -84,4 +85,5 @@ def sim_vq(name: str, module_class: Any, versions: dict[str, str], dtype: str = 
         precision=PRECISIONS[dtype],
         capabilities=frozenset(ALWAYS | ({"mlp"} if takes_transform else set())),
         versions={**versions, "torch": torch.__version__},
+        script=sim_vq_script(module_class.__module__.partition(".sim_vq")[0], takes_transform),
     )
