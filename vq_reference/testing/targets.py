@@ -15,7 +15,7 @@ from vq_reference.testing.adapters.oracle import oracle
 class Ready:
     """An adapter that comes with this package: how to make it, and the distribution that it is about, if not ours."""
 
-    make: Callable[[], Implementation]
+    make: Callable[..., Implementation]
     distribution: str | None = None
 
 
@@ -53,11 +53,14 @@ def ready(target: str) -> Ready:
     return READY[target]
 
 
-def implementation_of(target: str) -> Implementation:
-    """Return the implementation that a target names. Raises TargetUnavailable."""
+def implementation_of(target: str, **options: str) -> Implementation:
+    """Return the implementation that a target names. Raises TargetUnavailable.
+
+    options: `device` and `dtype` for its maker, as in torch, where they are not to be what it takes by itself.
+    """
     adapter = ready(target)
     try:
-        return adapter.make()
+        return adapter.make(**options)
     except Exception as error:
         remedy = f": install {adapter.distribution}, or name a release with --with" if adapter.distribution else ""
         raise TargetUnavailable(

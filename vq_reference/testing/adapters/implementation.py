@@ -133,6 +133,8 @@ class Implementation:
     loss_reduction: over tokens; "sum" takes the sum over all N·D entries.
     metric: what the choice minimises; "cosine" compares directions.
     state_changes: names of buffers that a forward in training may change.
+    script: the wanted layer → lines of plain torch that take `x`, (N, D), and define `output`, `indices`, `loss`,
+    `codes` and `parameters`; a script for a bug report is made of them. See `adapters.scripts`.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Implementation:
     loss_reduction: Literal["mean", "sum"] = "mean"
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
+    script: Callable[[SimVQ], str] | None = None
 
     def __post_init__(self) -> None:
         unknown = self.capabilities - set(CAPABILITIES)
