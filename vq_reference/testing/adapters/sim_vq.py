@@ -13,14 +13,10 @@ from torch import Tensor
 import vq_reference
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Implementation
-<<<<<<< HEAD
 from vq_reference.testing.adapters.layout import Layout
+from vq_reference.testing.adapters.scripts import sim_vq_script
 from vq_reference.testing.adapters.tensors import sequential, set_exactly
 from vq_reference.testing.adapters.torch_layer import CHANNEL_LAST, Layouts, Returned, TorchLayer
-=======
-from vq_reference.testing.adapters.scripts import sim_vq_script
-from vq_reference.testing.adapters.torch_layer import Returned, TorchLayer, sequential, set_exactly
->>>>>>> runner
 from vq_reference.testing.precision import PRECISIONS
 
 # how each constructor argument has been called, newest name first
