@@ -20,7 +20,7 @@ from rich.text import Text
 
 from vq_reference import __version__
 from vq_reference.testing import record, report
-from vq_reference.testing.catalogue import laws
+from vq_reference.testing.catalogue import as_markdown, laws
 from vq_reference.testing.expectations import ExpectationsRefused, draft, expect, load
 from vq_reference.testing.law import PROFILES
 from vq_reference.testing.plans import planned
@@ -69,8 +69,12 @@ def main(
 @app.command("laws")
 def list_laws(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON, with source and needs.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print them as the page docs/laws.md.")] = False,
 ) -> None:
     """List every law: id, level, sentence."""
+    if markdown:
+        typer.echo(as_markdown(), nl=False)
+        return
     if as_json:
         fields = ("id", "level", "sentence", "source")
         rows = [{**{f: getattr(law, f) for f in fields}, "needs": sorted(law.needs)} for law in laws().values()]
