@@ -18,8 +18,8 @@ MUTANTS = (
     Mutant(
         "quantizes-in-training-only",
         LAYER,
-        replace="output = estimator(x.to(dtype), q.detach().to(dtype).reshape(x.shape))",
-        by="output = estimator(x.to(dtype), q.detach().to(dtype).reshape(x.shape)) if x.requires_grad else x.to(dtype)",
+        replace="output = estimator(x.to(dtype), q.to(dtype).reshape(x.shape))",
+        by="output = estimator(x.to(dtype), q.to(dtype).reshape(x.shape)) if x.requires_grad else x.to(dtype)",
         why="an input that asks for no gradient comes back as it was",
         killed_by="call.no_grad",
     ),

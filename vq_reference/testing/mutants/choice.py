@@ -84,11 +84,17 @@ MUTANTS = (
         killed_by="nearest.translated",
     ),
     Mutant(
-        "distance-rounded-to-a-grid",
+        "distance-saturates",
         ORACLE,
+<<<<<<< HEAD
         replace="np.sqrt(np.sum(scaled**2, axis=2))",
         by="np.sum(np.round(difference) ** 2, axis=2)",
         why="a threshold of its own length decides among near codes: the choice depends on the unit",
+=======
+        replace="np.sum(difference**2, axis=2)",
+        by="np.minimum(np.sum(difference**2, axis=2), 1)",
+        why="all codes farther than 1 are equally far: the choice depends on the unit of length",
+>>>>>>> oracletests
         killed_by="nearest.scale",
     ),
     Mutant(

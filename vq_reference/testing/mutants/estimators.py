@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "no-estimator",
         LAYER,
-        replace="output = estimator(x.to(dtype), q.detach().to(dtype).reshape(x.shape))",
+        replace="output = estimator(x.to(dtype), q.to(dtype).reshape(x.shape))",
         by="output = q.to(dtype).reshape(x.shape)",
         why="the output is the bare code: the encoder gets no gradient, and the codebook one that is not its own",
         killed_by="straight_through.identity",
@@ -82,8 +82,8 @@ MUTANTS = (
     Mutant(
         "output-trains-the-codes",
         LAYER,
-        replace="output = estimator(x.to(dtype), q.detach().to(dtype).reshape(x.shape))",
-        by="output = estimator(x.to(dtype), q.detach().to(dtype).reshape(x.shape)) + (q - q.detach()).reshape(x.shape)",
+        replace="output = estimator(x.to(dtype), q.to(dtype).reshape(x.shape))",
+        by="output = estimator(x.to(dtype), q.to(dtype).reshape(x.shape)) + (q - q.detach()).reshape(x.shape)",
         why="the decoder's gradient reaches the codes besides the encoder",
         killed_by="gradient.codebook",
     ),
