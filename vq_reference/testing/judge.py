@@ -13,6 +13,7 @@ from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.border import Border
 from vq_reference.testing.counterexample import examine
 from vq_reference.testing.law import Law
+from vq_reference.testing.strategies import NotApplicable
 from vq_reference.testing.verdict import Outcome, Verdict
 
 
@@ -27,6 +28,8 @@ def judge(law: Law, tested: Implementation, profile: str, seed: int | None) -> t
     failure: Exception | None = None
     try:
         margins = law.run(border.watch(tested), profile, seed, on_example=lambda: next(examples))
+    except NotApplicable as error:
+        verdict, message = Verdict.NOT_APPLICABLE, str(error)
     except AssertionError as error:
         verdict, message, failure = Verdict.BROKEN, str(error).split("\n")[0], error
     except Exception as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,11 +82,10 @@ class Law:
         test: Callable[[], None] = example
         if self.draws:
             test = _configured(given(**self.draws)(example), PROFILES[profile], seed)
-        token = strategies.precision.set(implementation.precision)
-        try:
-            test()
-        finally:
-            strategies.precision.reset(token)
+        context = copy_context()
+        context.run(strategies.precision.set, implementation.precision)
+        context.run(strategies.given_sizes.set, implementation.sizes)
+        context.run(test)
         return margins
 
 

@@ -13,11 +13,7 @@ from torch import Tensor
 import vq_reference
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Implementation
-<<<<<<< HEAD
-from vq_reference.testing.adapters.layout import Layout
 from vq_reference.testing.adapters.scripts import sim_vq_script
-=======
->>>>>>> adapters
 from vq_reference.testing.adapters.tensors import sequential, set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS

@@ -86,15 +86,9 @@ MUTANTS = (
     Mutant(
         "distance-saturates",
         ORACLE,
-<<<<<<< HEAD
-        replace="np.sqrt(np.sum(scaled**2, axis=2))",
-        by="np.sum(np.round(difference) ** 2, axis=2)",
-        why="a threshold of its own length decides among near codes: the choice depends on the unit",
-=======
-        replace="np.sum(difference**2, axis=2)",
-        by="np.minimum(np.sum(difference**2, axis=2), 1)",
+        replace="return np.asarray(np.ldexp(np.sqrt(np.sum(scaled**2, axis=2)), exponents))",
+        by="return np.minimum(np.ldexp(np.sqrt(np.sum(scaled**2, axis=2)), exponents), 1)",
         why="all codes farther than 1 are equally far: the choice depends on the unit of length",
->>>>>>> oracletests
         killed_by="nearest.scale",
     ),
     Mutant(
