@@ -25,8 +25,8 @@ def as_markdown() -> str:
         "# Laws",
         "",
         "Every law of this version, made from the code by `vq-check laws --markdown`. A `must` law is the mathematics",
-        "on inputs that occur in training; a `should` law is robustness that good code can reach. A law that needs what",
-        "an implementation does not declare is not applicable to it.",
+        "on inputs that occur in training; a `should` law is robustness that good code can reach. A law that needs",
+        "what an implementation does not declare is not applicable to it.",
     ]
     family = ""
     for law in laws().values():

@@ -99,7 +99,9 @@ def _token(draw: st.DrawFn, codes: Array, place: str) -> Array:
     if place == "on the code" or (place == "tie" and len(codes) == 1):
         return np.asarray(code)
     if place == "tie":
-        other = codes[draw(st.integers(0, len(codes) - 1))]
+        # halfway to the nearest different code, where no third one is nearer
+        apart = np.linalg.norm(codes - code, axis=1)
+        other = codes[np.argmin(np.where(apart > 0, apart, np.inf))]
         return np.asarray((code + other) / 2)
     if place in ("tiny", "huge"):
         limit = precision.get()
@@ -153,10 +155,20 @@ def _through(codes: Array, layer: Layer) -> Array:
     return np.asarray(codes @ layer.weight / float(np.max(np.abs(layer.weight))) ** 2)
 
 
+def _coarse(codes: Array) -> Array:
+    """Return codes on a grid of 1/16 of the largest entry: halfway between two is a number, and a tie is exact."""
+    step = np.ldexp(1.0, np.frexp(np.max(np.abs(codes)))[1] - 4)
+    rounded = np.round(codes / step) * step
+    return np.where(np.any(rounded, axis=1, keepdims=True), rounded, np.eye(1, codes.shape[1]) * step)
+
+
 @st.composite
 def codebooks(draw: st.DrawFn, dim: int, most: int, places: Sequence[str] = REGULAR) -> Array:
     """Draw effective codes, (K, D) with K from 1 to `most`; one may be drawn twice, and be zero where places allow."""
     codes = draw(vectors(dim, draw(sizes(most))))
+    if draw(st.booleans()):
+        event("coarse codes")
+        codes = _coarse(codes)
     if wanted := given_sizes.get():
         codes = np.resize(codes, (wanted[1], dim))  # all K of them, by repetition
     elif len(codes) > 1 and draw(st.booleans()):
