@@ -6,13 +6,14 @@ ORACLE = "vq_reference.nearest"
 MODULE = "vq_reference.nn.nearest"
 LAYER = "vq_reference.nn.sim_vq"
 SEARCHED = "chosen[start : start + rows] = table.nearest(tokens[start : start + rows])"
+MAPPED = "return torch.where(chosen < 0, chosen, table.index[chosen])"
 
 MUTANTS = (
     Mutant(
         "farthest-code",
         ORACLE,
-        replace="np.argmin(squared_distances(x, codes), axis=1)",
-        by="np.argmax(squared_distances(x, codes), axis=1)",
+        replace="np.argmin(distances(x, codes), axis=1)",
+        by="np.argmax(distances(x, codes), axis=1)",
         why="the farthest code is chosen",
         killed_by="nearest.choice",
     ),
@@ -20,15 +21,15 @@ MUTANTS = (
         "distance-without-the-codes-length",
         MODULE,
         replace=SEARCHED,
-        by="chosen[start : start + rows] = (tokens[start : start + rows] @ codes.T).argmax(dim=1)",
+        by="chosen[start : start + rows] = (tokens[start : start + rows] @ table.codes.T).argmax(dim=1)",
         why="the largest product x·c is the nearest code only among codes of one length",
-        killed_by="nearest.choice",
+        killed_by="nearest.fixed_point",
     ),
     Mutant(
         "distance-in-another-norm",
         ORACLE,
-        replace="np.sum(difference**2, axis=2)",
-        by="np.sum(np.abs(difference), axis=2)",
+        replace="np.sqrt(np.sum(scaled**2, axis=2))",
+        by="np.sum(np.abs(scaled), axis=2)",
         why="the sum of absolute differences has another nearest code",
         killed_by="nearest.choice",
     ),
@@ -43,17 +44,17 @@ MUTANTS = (
     Mutant(
         "one-choice-for-all-tokens",
         MODULE,
-        replace="return torch.where(finite, chosen, -1)",
-        by="return torch.where(finite, chosen[:1], -1)",
+        replace=MAPPED,
+        by="return torch.where(chosen < 0, chosen, table.index[chosen[:1]])",
         why="every token gets the code of the first",
-        killed_by="nearest.choice",
+        killed_by="tokens.permuted",
     ),
     Mutant(
         "expanded-square",
         MODULE,
         replace=SEARCHED,
         by="""part = tokens[start : start + rows]
-            squares = part.square().sum(1, keepdim=True) - 2 * part @ codes.T + codes.square().sum(1)
+            squares = part.square().sum(1, keepdim=True) - 2 * part @ table.codes.T + table.codes.square().sum(1)
             chosen[start : start + rows] = squares.argmin(dim=1)""",
         why="‖x‖² − 2x·c + ‖c‖² cancels: a common offset of 1000 leaves nothing of it in float32",
         killed_by="nearest.offset",
@@ -62,7 +63,7 @@ MUTANTS = (
         "distance-by-cdist",
         MODULE,
         replace=SEARCHED,
-        by="chosen[start : start + rows] = torch.cdist(tokens[start : start + rows], codes).argmin(dim=1)",
+        by="chosen[start : start + rows] = torch.cdist(tokens[start : start + rows], table.codes).argmin(dim=1)",
         why="torch.cdist expands the square above 25 rows, so that splitting a batch changes its indices",
         killed_by="nearest.offset",
     ),
@@ -73,5 +74,53 @@ MUTANTS = (
         by="gradient[indices] = g",
         why="of several tokens that chose a code, the last one alone reaches it",
         killed_by="loss.codebook_half",
+    ),
+    Mutant(
+        "cosine-in-place-of-euclidean",
+        ORACLE,
+        replace="return np.asarray(np.sum(difference**2, axis=2))",
+        by="return 1 - x @ codes.T / np.linalg.norm(codes, axis=1)",
+        why="directions are compared where distances were declared: they change when everything is moved",
+        killed_by="nearest.translated",
+    ),
+    Mutant(
+        "distance-saturates",
+        ORACLE,
+        replace="return np.asarray(np.ldexp(np.sqrt(np.sum(scaled**2, axis=2)), exponents))",
+        by="return np.minimum(np.ldexp(np.sqrt(np.sum(scaled**2, axis=2)), exponents), 1)",
+        why="all codes farther than 1 are equally far: the choice depends on the unit of length",
+        killed_by="nearest.scale",
+    ),
+    Mutant(
+        "last-code-unused",
+        ORACLE,
+        replace="np.argmin(distances(x, codes), axis=1)",
+        by="np.argmin(squared_distances(x, codes)[:, : max(len(codes) - 1, 1)], axis=1)",
+        why="the last code is never looked at",
+        killed_by="nearest.permuted",
+    ),
+    Mutant(
+        "half-of-the-codes-unused",
+        LAYER,
+        replace="indices = nearest(tokens, codes)",
+        by="indices = nearest(tokens, codes[::2]) * 2",
+        why="every second code is out of reach, even for an input that is that code",
+        killed_by="nearest.fixed_point",
+    ),
+    Mutant(
+        "indices-from-one",
+        LAYER,
+        replace="indices.reshape(x.shape[:-1])",
+        by="indices.reshape(x.shape[:-1]) + 1",
+        why="codes are counted from 1: the last index names none",
+        killed_by="nearest.valid",
+    ),
+    Mutant(
+        "tokens-centred-on-their-batch",
+        LAYER,
+        replace="indices = nearest(tokens, codes)",
+        by="indices = nearest(tokens - tokens.mean(dim=0), codes)",
+        why="the batch's mean is taken off before the choice: a token's code depends on its neighbours",
+        killed_by="tokens.split",
     ),
 )

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from vq_reference.testing.verdict import Verdict
+
 
 class _Body(NamedTuple):
     """What a function does, apart from which function it is."""
@@ -40,6 +42,7 @@ class Mutant:
     by: what stands there instead.
     why: what is wrong with it, in one sentence.
     killed_by: id of the law that is the first to see it.
+    verdict: how that law ends; CRASHED for a fault that raises.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Mutant:
     by: str
     why: str
     killed_by: str
+    verdict: Verdict = Verdict.BROKEN
 
     def source(self) -> str:
         """Return the whole changed source.
@@ -74,9 +78,10 @@ class Mutant:
         >>> shlex.quote("word")
         'word'
         """
-        kept = [(function, _body(function)) for function, _ in _changes(self)]
+        changes = _changes(self, importlib.import_module(self.module))
+        kept = [(function, _body(function)) for function, _ in changes]
         try:
-            for function, wrong in _changes(self):
+            for function, wrong in changes:
                 _give(function, wrong)
             yield
         finally:
@@ -85,12 +90,11 @@ class Mutant:
 
 
 @functools.cache
-def _changes(mutant: Mutant) -> tuple[tuple[FunctionType, _Body], ...]:
+def _changes(mutant: Mutant, module: ModuleType) -> tuple[tuple[FunctionType, _Body], ...]:
     """Return the functions of the live module that the mutant changes, each with its changed body.
 
     Both sources are compiled here, so that a mutant of the same module which is on at the moment does not count.
     """
-    module = importlib.import_module(mutant.module)
     right = dict(_functions(_executed(inspect.getsource(module), module)))
     wrong = dict(_functions(_executed(mutant.source(), module)))
     changes = []

@@ -1,6 +1,7 @@
 """What goes wrong in the rotation trick: most of it keeps every value, and much of it every norm."""
 
 from vq_reference.testing.mutants.mutant import Mutant
+from vq_reference.testing.verdict import Verdict
 
 ORACLE = "vq_reference.rotation"
 MODULE = "vq_reference.nn.estimators"
@@ -75,8 +76,8 @@ MUTANTS = (
     Mutant(
         "rotation-ratio-of-the-batch",
         MODULE,
-        replace="ratio = (q_largest / x_largest) * (q_stretch / x_stretch)",
-        by="ratio = ((q_largest * q_stretch) / (x_largest * x_stretch)).mean(dim=-2, keepdim=True)",
+        replace="ratio = (q_unit / x_unit) * (q_stretch / x_stretch)",
+        by="ratio = ((q_unit * q_stretch) / (x_unit * x_stretch)).mean(dim=-2, keepdim=True)",
         why="one λ, averaged over the tokens, for all of them",
         killed_by="rotation.isometry",
     ),
@@ -93,8 +94,8 @@ MUTANTS = (
     Mutant(
         "reflection",
         MODULE,
-        replace="return scale, first * apart, second * apart",
-        by="return scale, _polar(x_hat - q_hat).direction * apart, torch.zeros_like(second)",
+        replace="return scale, first, second",
+        by="return scale, _unit(x_hat - q_hat), torch.zeros_like(second)",
         why="a Householder reflection takes x to q with one mirror: values and norms are right, det −1",
         killed_by="rotation.proper",
     ),
@@ -169,5 +170,6 @@ MUTANTS = (
         by="return _carry(q, turned.to(x.dtype).squeeze(-1))",
         why="tokens of one entry lose their axis and are spread over the batch, as in 1.18.0 to 1.23.4 (issue 228)",
         killed_by="output.one_dimension",
+        verdict=Verdict.CRASHED,
     ),
 )

@@ -11,12 +11,12 @@ from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Implementation, Layer
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.adapters.sim_vq import reference_module
-from vq_reference.testing.mutants import choice, estimators, loss, rotation, transform
+from vq_reference.testing.mutants import call, choice, estimators, loss, rotation, transform
 from vq_reference.testing.mutants.mutant import Mutant
 
 Given = TypeVar("Given")
 
-TABLES = (rotation, estimators, loss, transform, choice)
+TABLES = (rotation, estimators, loss, transform, choice, call)
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for table in TABLES for mutant in table.MUTANTS}
 
 
@@ -54,7 +54,7 @@ class _FaultyLayer:
 def implementation_of_mutant(name: str) -> Implementation:
     """Return the reference with that fault: the torch module where the fault is in `vq_reference.nn`, else the oracle.
 
-    Raises ValueError for a name that is not in MUTANTS.
+    Raises ValueError for a name that is not in MUTANTS, and for a mutant whose source has moved on.
 
     >>> implementation_of_mutant("reflection").name
     'mutant:reflection'
@@ -62,6 +62,8 @@ def implementation_of_mutant(name: str) -> Implementation:
     if name not in MUTANTS:
         raise ValueError(f"mutant {name!r} is not known: expected one of {', '.join(MUTANTS)}")
     mutant = MUTANTS[name]
+    with mutant.applied():  # a mutant that the code has moved away from is told now, and not as a law that crashed
+        pass
     right = reference_module() if mutant.module.startswith("vq_reference.nn.") else oracle()
 
     def build(reference: SimVQ) -> Layer:

@@ -54,4 +54,28 @@ MUTANTS = (
         why="the gradient at a bias is a sum over the codes, not their mean",
         killed_by="loss.transform",
     ),
+    Mutant(
+        "frozen-codes-are-trained",
+        LAYER,
+        replace='self.register_buffer("frozen_codebook", frozen)',
+        by="self.frozen_codebook = nn.Parameter(frozen)",
+        why="the frozen codes are a parameter: an optimizer that is given all of them moves the codes too",
+        killed_by="simvq.frozen",
+    ),
+    Mutant(
+        "code-gradient-averaged",
+        "vq_reference.nearest",
+        replace="return gradient\n",
+        by="return gradient / np.maximum(np.bincount(indices, minlength=codebook_size), 1)[:, None]\n",
+        why="a code gets the mean of its tokens' gradients: those of a crowded code count less",
+        killed_by="simvq.additive",
+    ),
+    Mutant(
+        "transform-learns-only-with-the-encoder",
+        LAYER,
+        replace="codebook_half = _mean_square(tokens.detach(), q)",
+        by="codebook_half = _mean_square(tokens.detach(), q if x.requires_grad else q.detach())",
+        why="behind a frozen encoder the transform learns nothing",
+        killed_by="gradient.not_asked",
+    ),
 )
