@@ -21,8 +21,9 @@ NORMS = [0.0, *np.logspace(-30, 30, 31).tolist()]
 def errors(SimVQ: Any) -> dict[str, list[dict[str, float]]]:
     """Return the largest errors of `TOKENS` random tokens for each angle (norms 1) and each norm of x (1 rad, ‖q‖ 1).
 
-    forward: ‖output − q‖ / ‖q‖. backward: ‖vjp − λR'g‖ / ‖λR'g‖ against the NumPy oracle in float64, on the very
-    numbers that the implementation was given, for the same random g. For x = 0 the oracle's λR is I.
+    forward: ‖output − q‖ / ‖q‖. rotation: largest entry of |J'J/λ² − I|, which is 0 for a rotation, whichever it is.
+    backward: ‖vjp − λR'g‖ / ‖λR'g‖ for a random g. λ and R are those of the NumPy oracle in float64, on the very numbers
+    that the implementation was given. For x = 0 the oracle's λR is I.
     """
     rotate = _rotate(SimVQ)
     right_angle = float(np.pi - 1)
@@ -53,10 +54,17 @@ def _tokens(angle: float, norm: float) -> tuple[Tensor, Tensor, Tensor]:
 def _errors(rotate: Callable[[Tensor, Tensor], Tensor], x: Tensor, q: Tensor, g: Tensor) -> dict[str, float]:
     leaf = x.clone().requires_grad_()
     output = rotate(leaf, q)
+    axes = torch.eye(DIM).expand(TOKENS, DIM, DIM)
+    rows = [torch.autograd.grad(output, leaf, axes[:, row], retain_graph=True)[0] for row in range(DIM)]
     (found,) = torch.autograd.grad(output, leaf, g)
-    right = oracle.vjp(*(t.double().numpy() for t in (x, q, g)))
     # in float64: at the ends of float32's range a norm of float32 is itself 0 or infinite
-    out, code, vjp = (t.detach().double().numpy() for t in (output, q, found))
-    forward = np.linalg.norm(out - code, axis=1) / np.linalg.norm(code, axis=1)
-    backward = np.linalg.norm(vjp - right, axis=1) / np.linalg.norm(right, axis=1)
-    return {"forward": float(forward.max()), "backward": float(backward.max())}
+    x64, q64, g64 = (t.double().numpy() for t in (x, q, g))
+    right = oracle.vjp(x64, q64, g64)
+    J = torch.stack(rows, dim=1).double().numpy() / oracle.ratio(x64, q64)[..., None]
+    forward = np.linalg.norm(output.detach().double().numpy() - q64, axis=1) / np.linalg.norm(q64, axis=1)
+    backward = np.linalg.norm(found.double().numpy() - right, axis=1) / np.linalg.norm(right, axis=1)
+    return {
+        "forward": float(forward.max()),
+        "rotation": float(np.abs(J.transpose(0, 2, 1) @ J - np.eye(DIM)).max()),
+        "backward": float(backward.max()),
+    }

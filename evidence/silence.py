@@ -24,8 +24,8 @@ def tokens(SimVQ: Any, encoder: str, seed: int) -> dict[str, Any]:
 
     Kinds: "speech"; "silence", a frame of a sentence in which every band is at its floor; "padding" behind its end.
     count: tokens. norm_x, ratio: quantiles 0, ½ and 1 of ‖x‖ and of λ with ‖x‖ kept from 0 by the smallest float32.
-    square: mean square (x − q)². forward: largest ‖output − q‖/‖q‖. gain: largest ‖gradient at x‖ / ‖gradient at the
-    output‖. decoded: mean square between what the decoder makes of the output and of the codes that the indices name.
+    square: mean square (x − q)². forward: largest ‖output − q‖/‖q‖. gain: largest ‖vjp‖/‖g‖ for a random g, which is λ where
+    J = λR. decoded: mean square between what the decoder makes of the output and of the codes that the indices name.
     """
     frames, lengths = sentences()
     there = torch.arange(frames.shape[1]) < lengths[:, None]
@@ -48,18 +48,17 @@ def tokens(SimVQ: Any, encoder: str, seed: int) -> dict[str, Any]:
 
     x = tokens_of(torch.arange(len(frames))).detach().requires_grad_()
     output, indices, _ = quantizer(x)
-    output.retain_grad()
-    mse_loss(decode(output), frames).backward()
+    g = torch.randn_like(output)
+    (vjp,) = torch.autograd.grad(output, x, g)
     with torch.no_grad():
         q = cast(Tensor, quantizer.codebook)[indices]
         decoded = (decode(output) - decode(q)).square().mean(dim=-1)
     silent = (frames == 0).all(dim=-1)
     kinds = {"speech": there & ~silent, "silence": there & silent, "padding": ~there}
-    gradients = cast(Tensor, x.grad), cast(Tensor, output.grad)
-    return {kind: _look(*(t[at].detach() for t in (x, q, output, *gradients, decoded))) for kind, at in kinds.items()}
+    return {kind: _look(*(t[at].detach() for t in (x, q, output, vjp, g, decoded))) for kind, at in kinds.items()}
 
 
-def _look(x: Tensor, q: Tensor, output: Tensor, at_x: Tensor, at_output: Tensor, decoded: Tensor) -> dict[str, Any]:
+def _look(x: Tensor, q: Tensor, output: Tensor, vjp: Tensor, g: Tensor, decoded: Tensor) -> dict[str, Any]:
     norm_x, norm_q = x.norm(dim=-1), q.norm(dim=-1)
     points = torch.tensor([0.0, 0.5, 1.0])
     ratio = norm_q / norm_x.clamp(min=torch.finfo(x.dtype).tiny)
@@ -70,6 +69,6 @@ def _look(x: Tensor, q: Tensor, output: Tensor, at_x: Tensor, at_output: Tensor,
         "ratio": ratio.quantile(points).tolist(),
         "square": (x - q).square().mean().item(),
         "forward": ((output - q).norm(dim=-1) / norm_q).max().item(),
-        "gain": (at_x.norm(dim=-1) / at_output.norm(dim=-1)).max().item(),
+        "gain": (vjp.norm(dim=-1) / g.norm(dim=-1)).max().item(),
         "decoded": decoded.mean().item(),
     }
