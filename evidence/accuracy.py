@@ -22,8 +22,8 @@ def errors(SimVQ: Any) -> dict[str, list[dict[str, float]]]:
     """Return the largest errors of `TOKENS` random tokens for each angle (norms 1) and each norm of x (1 rad, ‖q‖ 1).
 
     forward: ‖output − q‖ / ‖q‖. rotation: largest entry of |J'J/λ² − I|, which is 0 for a rotation, whichever it is.
-    backward: ‖vjp − λR'g‖ / ‖λR'g‖ for a random g. λ and R are those of the NumPy oracle in float64, on the very numbers
-    that the implementation was given. For x = 0 the oracle's λR is I.
+    backward: ‖vjp − λR'g‖ / ‖λR'g‖ for a random g. λ and R are those of the NumPy oracle in float64, on the very
+    numbers that the implementation was given. For x = 0 the oracle's λR is I.
     """
     rotate = _rotate(SimVQ)
     right_angle = float(np.pi - 1)

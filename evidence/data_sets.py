@@ -39,7 +39,7 @@ class SwapLastAxes(nn.Module):
 
 def digits(batch: int = 64, held_out: int = 297) -> DataSet:
     """Return scikit-learn's digits: 1797 images of 8 × 8 in 0 … 1, the last `held_out` kept back; 4 tokens an image."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     images = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:, None]
     training = images[:-held_out]
@@ -64,7 +64,7 @@ def digits(batch: int = 64, held_out: int = 297) -> DataSet:
 
 
 def spoken(batch: int = 4, held_out: int = 4) -> DataSet:
-    """Return the sentences of `speech`, padded with zeros to one length; a token a frame, the last sentences kept back."""
+    """Return the sentences of `speech`, padded with zeros; a token a frame, the last sentences kept back."""
     frames, lengths = sentences()
     training, known = frames[:-held_out], lengths[:-held_out]
 
@@ -79,7 +79,7 @@ def sentences() -> tuple[Tensor, Tensor]:
     """Return all frames (sentences, longest, BANDS) in 0 … 1, zero behind each sentence's end, and their lengths."""
     with np.load(speech.FILE) as file:
         levels, lengths = file["levels"], torch.tensor(file["lengths"])
-    pieces = torch.tensor(levels, dtype=torch.float32).div(speech.LEVELS).split(lengths.tolist())
+    pieces = torch.split_with_sizes(torch.tensor(levels, dtype=torch.float32) / speech.LEVELS, lengths.tolist())
     return nn.utils.rnn.pad_sequence(list(pieces), batch_first=True), lengths
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ def rotation(SimVQ: Any) -> dict[str, Any]:
     modules = {name: _module(SimVQ, name) for name in ("rotation", "straight-through")}
     x = torch.tensor(given.x, dtype=torch.float32)
     with torch.no_grad():
-        codes = cast(Tensor, modules["rotation"].code_transform(modules["rotation"].frozen))
+        codes = cast(Tensor, modules["rotation"].transform(modules["rotation"].frozen))
     calls = []
     for seed in range(REPEATS):
         torch.manual_seed(seed)
@@ -54,7 +54,9 @@ def rotation(SimVQ: Any) -> dict[str, Any]:
         "input_kept": torch.equal(x, torch.tensor(given.x, dtype=torch.float32)),
         "reaches_codes": _reaches_codes(modules["rotation"], x),
         "matrix": (_basis(flat_x[0], flat_q[0]).T @ turned[0] @ _basis(flat_x[0], flat_q[0])).tolist(),
-        "angle": float(np.degrees(np.arccos(flat_x[0] @ flat_q[0] / np.linalg.norm(flat_x[0]) / np.linalg.norm(flat_q[0])))),
+        "angle": float(
+            np.degrees(np.arccos(flat_x[0] @ flat_q[0] / np.linalg.norm(flat_x[0]) / np.linalg.norm(flat_q[0])))
+        ),
     }
 
 
@@ -71,11 +73,12 @@ def loss(SimVQ: Any, estimator: str) -> dict[str, Any]:
     }
 
 
-class _Module:
+class _Module(NamedTuple):
     """A quantizer with the codes and the transform of the fixed case."""
 
-    def __init__(self, quantizer: nn.Module, transform: nn.Module, frozen: Tensor) -> None:
-        self.quantizer, self.code_transform, self.frozen = quantizer, transform, frozen
+    quantizer: nn.Module
+    transform: nn.Module
+    frozen: Tensor
 
 
 def _module(SimVQ: Any, estimator: str) -> _Module:
@@ -100,12 +103,12 @@ def _jacobian(quantizer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _reaches_codes(module: _Module, x: Tensor) -> float:
     """Return the largest entry of the gradient of the output's sum at the transform; x is a leaf that asks for one."""
     output, _, _ = module.quantizer(x.clone().requires_grad_())
-    (gradient,) = torch.autograd.grad(output.sum(), list(module.code_transform.parameters()), allow_unused=True)
-    return 0.0 if gradient is None else gradient.abs().max().item()
+    (gradient,) = torch.autograd.grad(output.sum(), list(module.transform.parameters()), allow_unused=True)
+    return 0.0 if gradient is None else float(gradient.abs().max())
 
 
 def _relative(output: Tensor, q: Tensor) -> float:
-    return ((output - q).norm(dim=-1) / q.norm(dim=-1)).max().item()
+    return float(((output - q).norm(dim=-1) / q.norm(dim=-1)).max())
 
 
 def _basis(x: np.ndarray, q: np.ndarray) -> np.ndarray:

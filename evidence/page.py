@@ -7,8 +7,8 @@ from typing import Any
 
 import jinja2
 
-from evidence import record, verdicts
-from evidence.questions import Runs
+from evidence import record
+from evidence.quotes import quotes
 
 TEMPLATES = {"why-the-loss-inflated.md": "page.md.j2", "readme-section.md": "readme.md.j2"}
 
@@ -27,7 +27,7 @@ def render(data: dict[str, Any]) -> dict[str, str]:
         autoescape=False,  # Markdown, from files of this repository
     )
     environment.filters |= {"digits": digits, "range": spread}
-    known = {**data, "runs": Runs(data["runs"]["runs"]), "settings": data["runs"], "verdict": verdicts.judge(data)}
+    known = {**data, **quotes(data)}
     return {page: environment.get_template(template).render(known) for page, template in TEMPLATES.items()}
 
 

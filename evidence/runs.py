@@ -7,11 +7,14 @@ from dataclasses import asdict
 from itertools import product
 from typing import Any
 
-from evidence.training import LEARNING_RATE, SEEDS, Setting
+from evidence.training import LEARNING_RATE, SEEDS, Data, Estimator, Half, Setting, Transform
 from evidence.worker import ask
 
 FAULTY, FIXED, NEWEST = "1.20.10", "1.20.11", "1.32.0"
-DATA, ESTIMATORS = ("digits", "speech"), ("rotation", "straight-through")
+DATA: tuple[Data, ...] = ("digits", "speech")
+ESTIMATORS: tuple[Estimator, ...] = ("rotation", "straight-through")
+#: Transform and weight of the runs that ask for the cause. The last is what the report had.
+CAUSE: tuple[tuple[Transform, float], ...] = (("linear", 1.0), ("mlp", 1.0), ("mlp", 1000.0))
 #: The weight of the report is the last of them.
 WEIGHTS = (0.25, 1.0, 10.0, 100.0, 1000.0)
 LONG = 2000
@@ -21,9 +24,10 @@ def plan() -> Iterator[tuple[str | None, Setting]]:
     """Yield release (None: `vq_reference.nn`) and setting of every run."""
     for data, seed in product(DATA, SEEDS):
         # What inflates the loss: estimator, transform and encoder half, each with and without, all on one release.
-        for (transform, weight), estimator in product((("linear", 1.0), ("mlp", 1.0), ("mlp", 1000.0)), ESTIMATORS):
-            change = "added" if estimator == "rotation" else "removed"
-            for half in ("as released", change):
+        for (transform, weight), estimator in product(CAUSE, ESTIMATORS):
+            change: Half = "added" if estimator == "rotation" else "removed"
+            halves: tuple[Half, ...] = ("as released", change)
+            for half in halves:
                 yield FAULTY, Setting(data, estimator, transform, weight, half, seed=seed)
             if estimator == "rotation":
                 yield FIXED, Setting(data, estimator, transform, weight, seed=seed)

@@ -23,9 +23,9 @@ def tokens(SimVQ: Any, encoder: str, seed: int) -> dict[str, Any]:
     """Train on padded sentences with the rotation; then look at every token, by kind.
 
     Kinds: "speech"; "silence", a frame of a sentence in which every band is at its floor; "padding" behind its end.
-    count: tokens. norm_x, ratio: quantiles 0, ½ and 1 of ‖x‖ and of λ with ‖x‖ kept from 0 by the smallest float32.
-    square: mean square (x − q)². forward: largest ‖output − q‖/‖q‖. gain: largest ‖vjp‖/‖g‖ for a random g, which is λ where
-    J = λR. decoded: mean square between what the decoder makes of the output and of the codes that the indices name.
+    count: tokens. norm_x, norm_q: quantiles 0, ½ and 1 of ‖x‖ and ‖q‖.
+    square: mean square (x − q)². forward: largest ‖output − q‖/‖q‖. gain: largest ‖vjp‖/‖g‖ for a random g, which
+    is λ where J = λR. decoded: mean square between what the decoder makes of the output and of the codes themselves.
     """
     frames, lengths = sentences()
     there = torch.arange(frames.shape[1]) < lengths[:, None]
@@ -61,12 +61,10 @@ def tokens(SimVQ: Any, encoder: str, seed: int) -> dict[str, Any]:
 def _look(x: Tensor, q: Tensor, output: Tensor, vjp: Tensor, g: Tensor, decoded: Tensor) -> dict[str, Any]:
     norm_x, norm_q = x.norm(dim=-1), q.norm(dim=-1)
     points = torch.tensor([0.0, 0.5, 1.0])
-    ratio = norm_q / norm_x.clamp(min=torch.finfo(x.dtype).tiny)
     return {
         "count": len(x),
         "norm_x": norm_x.quantile(points).tolist(),
         "norm_q": norm_q.quantile(points).tolist(),
-        "ratio": ratio.quantile(points).tolist(),
         "square": (x - q).square().mean().item(),
         "forward": ((output - q).norm(dim=-1) / norm_q).max().item(),
         "gain": (vjp.norm(dim=-1) / g.norm(dim=-1)).max().item(),

@@ -1,14 +1,15 @@
 """Speech: log-mel frames of sentences that Debian's espeak-ng says, ``python -m evidence.speech``.
 
-The reports of the inflated loss came from text-to-speech. The frames of this file are what such a model is fed: bands in
-decibels over a floor, scaled to 0 … 1, so that digital silence is exactly 0, and a batch that is padded with zeros has
-the same value where no sound is as where no sentence is.
+The reports of the inflated loss came from text-to-speech. The frames of this file are what such a model is fed: bands
+in decibels over a floor, scaled to 0 … 1, so that digital silence is exactly 0, and a batch that is padded with zeros
+has the same value where no sound is as where no sentence is.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import subprocess
 import wave
@@ -57,7 +58,9 @@ SENTENCES = (
 def main() -> None:
     """Synthesise, analyse and write `FILE`."""
     sentences = [_levels(_say(number, text)) for number, text in enumerate(SENTENCES)]
-    version = re.findall(r"\d+\.\d+\S*", subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True).stdout)
+    version = re.findall(
+        r"\d+\.\d+\S*", subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True).stdout
+    )
     settings = {"espeak-ng": version[0], "hop, s": HOP, "window, s": WINDOW, "range, dB": RANGE, "sentences": SENTENCES}
     np.savez_compressed(
         FILE,
@@ -70,8 +73,8 @@ def main() -> None:
 
 def _say(number: int, text: str) -> tuple[NDArray[np.float64], int]:
     """Return samples in −1 … 1, silence around them, and how many there are in a second."""
-    voice, speed, pitch = (options[number % len(options)] for options in (VOICES, SPEEDS, PITCHES))
-    command = ["espeak-ng", "--stdout", "-v", voice, "-s", str(speed), "-p", str(pitch), text]
+    voice, speed, pitch = (str(options[number % len(options)]) for options in (VOICES, SPEEDS, PITCHES))
+    command = ["espeak-ng", "--stdout", "-v", voice, "-s", speed, "-p", pitch, text]
     said = subprocess.run(command, capture_output=True, check=True).stdout
     with wave.open(io.BytesIO(said)) as recording:
         rate = recording.getframerate()
@@ -90,17 +93,17 @@ def _levels(sound: tuple[NDArray[np.float64], int]) -> NDArray[np.uint8]:
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2 / (np.hanning(width).sum() / 2) ** 2
     with np.errstate(divide="ignore"):
         decibels = 10 * np.log10(power @ _bands(width, rate).T)
-    return np.round(LEVELS * np.clip(1 + decibels / RANGE, 0, 1)).astype(np.uint8)
+    return np.asarray(np.round(LEVELS * np.clip(1 + decibels / RANGE, 0, 1)), dtype=np.uint8)
 
 
 def _bands(width: int, rate: int) -> NDArray[np.float64]:
     """Return (BANDS, width // 2 + 1): triangles, equally wide on the mel scale 2595·log10(1 + f/700)."""
-    limits = 2595 * np.log10(1 + np.array([LOWEST, HIGHEST]) / 700)
-    corners = 700 * (10 ** (np.linspace(*limits, BANDS + 2) / 2595) - 1)
+    lowest, highest = (2595 * math.log10(1 + f / 700) for f in (LOWEST, HIGHEST))
+    corners = 700 * (10 ** (np.linspace(lowest, highest, BANDS + 2) / 2595) - 1)
     frequencies = np.fft.rfftfreq(width, 1 / rate)
     rising = (frequencies - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
     falling = (corners[2:, None] - frequencies) / (corners[2:] - corners[1:-1])[:, None]
-    return np.clip(np.minimum(rising, falling), 0, None)
+    return np.asarray(np.clip(np.minimum(rising, falling), 0, None))
 
 
 if __name__ == "__main__":

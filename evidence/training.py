@@ -1,4 +1,4 @@
-"""One training run of an autoencoder around any release's SimVQ, and what can be changed about it, one thing at a time."""
+"""One training run of an autoencoder around any release's SimVQ, and what can be changed about it, one by one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from evidence.data_sets import CODES, DATA_SETS, DIM
 from vq_reference.testing.reproduce.quantizer import build
 from vq_reference.testing.reproduce.static import BETA
 
+Data = Literal["digits", "speech"]
+Estimator = Literal["rotation", "straight-through"]
+Transform = Literal["linear", "mlp"]
+Half = Literal["as released", "added", "removed"]
+Ratio = Literal["as released", "one"]
+
 LEARNING_RATE, SEEDS, POINTS = 1e-3, (0, 1, 2), 30
 
 
@@ -29,12 +35,12 @@ class Setting:
     ratio: λ in the backward pass "as released", or "one": the gradient is turned and not stretched.
     """
 
-    data: Literal["digits", "speech"]
-    estimator: Literal["rotation", "straight-through"]
-    transform: Literal["linear", "mlp"] = "mlp"
+    data: Data
+    estimator: Estimator
+    transform: Transform = "mlp"
     weight: float = 1.0
-    encoder_half: Literal["as released", "added", "removed"] = "as released"
-    ratio: Literal["as released", "one"] = "as released"
+    encoder_half: Half = "as released"
+    ratio: Ratio = "as released"
     seed: int = 0
     steps: int = 300
 
@@ -96,7 +102,7 @@ class Curves:
             "norm_q": norm_q.mean().item(),
             "relative_error": relative_error(x, q),
             "ratio": (norm_q / norm_x).median().item(),
-            "codes": indices.unique().numel(),
+            "codes": len(set(indices.flatten().tolist())),
             "reconstruction": reconstruction,
         }
         for name, value in point.items():
@@ -115,7 +121,7 @@ def _held_out(data: Tensor, encoder: nn.Module, quantizer: nn.Module, decoder: n
         return {
             "reconstruction": mse_loss(decoder(output), data).item(),
             "relative_error": relative_error(x, cast(Tensor, quantizer.codebook)[indices]),
-            "codes": indices.unique().numel(),
+            "codes": len(set(indices.flatten().tolist())),
             "variance": (data - data.mean(dim=0)).square().mean().item(),
         }
 

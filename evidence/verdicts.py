@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from evidence.questions import Runs
-from evidence.runs import DATA, FAULTY, FIXED
+from evidence.runs import CAUSE, DATA, FAULTY, FIXED
 
 #: What "inflated" and "explodes" are taken to mean, as in `vq_reference.testing.reproduce.verdict`.
 ORDER = 10.0
-U = 2.0**-24
+#: Rounding of R and of λRx in float32: three terms of D = 16 products each, with factors of 2, is under 8·D roundings
+#: of numbers of the order of 1.
+ROUNDING = 8 * 16 * 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,7 @@ def judge(data: Mapping[str, Any]) -> dict[str, Verdict]:
             {
                 "no release draws a random number": not any(r["draws"] for r in rotations),
                 "calls do not differ in a bit": not any(r["spread"] for r in rotations),
-                # R is a sum of three terms of D products each, with factors of 2: 8·D roundings of numbers below 1
-                "it is the rotation of the paper": all(r["error"] <= 8 * 16 * U for r in rotations),
+                "it is the rotation of the paper": all(r["error"] <= ROUNDING for r in rotations),
             },
         ),
         "b": Verdict(
@@ -53,7 +54,7 @@ def judge(data: Mapping[str, Any]) -> dict[str, Verdict]:
                 "the input is left as it was": all(r["input_kept"] for r in rotations),
                 "the same codes are chosen": all(r["same_indices"] for r in rotations),
                 "the value is the code to rounding": all(
-                    error <= 8 * 16 * U for r in rotations for error in r["value"].values()
+                    error <= ROUNDING for r in rotations for error in r["value"].values()
                 ),
             },
         ),
@@ -109,7 +110,7 @@ def same_as_fixed(found: Runs) -> list[bool]:
     """Return for each run of the repaired release whether the faulty one, half added, had its loss at every step."""
     same = []
     for data in DATA:
-        for transform, weight in (("linear", 1.0), ("mlp", 1.0), ("mlp", 1000.0)):
+        for transform, weight in CAUSE:
             setting = {"data": data, "estimator": "rotation", "transform": transform, "weight": weight}
             added = found.of(release=FAULTY, encoder_half="added", **setting)
             fixed = found.of(release=FIXED, **setting)
@@ -118,7 +119,7 @@ def same_as_fixed(found: Runs) -> list[bool]:
 
 
 def _inflates(found: Runs, estimator: str, half: str, any_seed: bool = False) -> bool:
-    """Say whether ℓ at weight 1000 ends an order above that of the straight-through runs as released, for every seed."""
+    """Say whether ℓ at weight 1000 ends an order above that of straight-through as released, for every seed."""
     times = []
     for data in DATA:
         setting = {"release": FAULTY, "data": data, "weight": 1000.0}

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from vq_reference.testing.releases import Release, fetch
-from vq_reference.testing.reproduce.subject import PACKAGE, Subject, implementation
 from vq_reference.testing.reproduce.static import BOTH
+from vq_reference.testing.reproduce.subject import PACKAGE, Subject, implementation
 
 #: What a child may be asked for: a name, and the function of (SimVQ, **setting) that answers, as module:function.
 TASKS = ("train", "rotation", "loss", "accuracy", "silence")

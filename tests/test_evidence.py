@@ -16,11 +16,10 @@ ROOT = Path(__file__).parents[1]
 # behind everything else: the runs come from this checkout, the library from wherever it is installed
 sys.path.append(str(ROOT))
 
+import vq_reference.rotation as oracle  # noqa: E402
 from evidence import page, record, speech, verdicts  # noqa: E402
 from evidence.questions import Runs  # noqa: E402
 from evidence.training import Setting, train  # noqa: E402
-
-import vq_reference.rotation as oracle  # noqa: E402
 from vq_reference.nn import SimVQ  # noqa: E402
 from vq_reference.testing.reproduce.subject import MUTANTS  # noqa: E402
 

@@ -20,7 +20,15 @@ def rotation() -> None:
     R = np.array(newest["rotation"]["matrix"])[:SHOWN, :SHOWN]
     left.imshow(np.abs(R), cmap="Greys", vmin=0, vmax=1.6)
     for (row, column), value in np.ndenumerate(R):
-        left.text(column, row, f"{value:.2f}".replace("-0.00", "0.00"), ha="center", va="center", fontsize=8, color="white" if abs(value) > 0.7 else "black")
+        left.text(
+            column,
+            row,
+            f"{value:.2f}".replace("-0.00", "0.00"),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if abs(value) > 0.7 else "black",
+        )
     names = ["x̂", "across", *(f"e{k}" for k in range(3, SHOWN + 1))]
     left.set(xticks=range(SHOWN), yticks=range(SHOWN), xticklabels=names, yticklabels=names)
     left.grid(visible=False)

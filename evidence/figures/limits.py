@@ -9,7 +9,7 @@ import numpy as np
 from evidence import record
 from evidence.figures.style import BLACK, BLUE, ORANGE, key, panels, save
 
-MODULES = {
+MODULES: dict[str, dict[str, Any]] = {
     "upstream": {"color": ORANGE, "linestyle": "--", "marker": "s"},
     "reference": {"color": BLUE, "linestyle": "-", "marker": "o"},
 }
@@ -61,7 +61,9 @@ def silence() -> None:
                     values = [max(c[kind][quantity], least) for c in chosen]
                     label = NAMES[module].format(release=data["release"])
                     places = np.full(len(values), place + 0.24 * shift - 0.12)
-                    one.plot(places, values, linestyle="none", markersize=5, label=label, **{**style, "linestyle": "none"})
+                    one.plot(
+                        places, values, linestyle="none", markersize=5, label=label, **{**style, "linestyle": "none"}
+                    )
             one.set(yscale="log", xlim=(-0.5, 2.5), title=f"encoder: {title}")
             one.title.set_fontsize(9)
             one.set_xticks(range(len(kinds)), kinds)
@@ -70,7 +72,11 @@ def silence() -> None:
     axes[3].set_ylabel("largest ‖out − q‖ / ‖q‖\n(lowest: exactly 0)")
     key(figure, axes[0], 2)
     seeds = ", ".join(map(str, data["seeds"]))
-    save(figure, "silence", f"speech, rotation, w = 1, 300 steps, each of seeds {seeds}; torch {data['versions']['torch']}")
+    save(
+        figure,
+        "silence",
+        f"speech, rotation, w = 1, 300 steps, each of seeds {seeds}; torch {data['versions']['torch']}",
+    )
 
 
 def versions() -> None:
@@ -88,7 +94,9 @@ def versions() -> None:
             places = [laws.index(law) for law in row[level]]
             axes.plot([column] * len(places), places, linestyle="none", markersize=6, **style)
         if row["unusable"]:
-            axes.axvspan(column - 0.4, column + 0.4, facecolor="0.85", hatch="///", edgecolor="0.5", label="cannot be used")
+            axes.axvspan(
+                column - 0.4, column + 0.4, facecolor="0.85", hatch="///", edgecolor="0.5", label="cannot be used"
+            )
     axes.set(xlim=(-0.6, len(releases) - 0.4), ylim=(len(laws) - 0.4, -0.6))
     axes.set_xticks(range(len(releases)), releases, rotation=60, ha="right", fontsize=8)
     axes.set_yticks(range(len(laws)), laws, fontsize=8)

@@ -18,7 +18,7 @@ STYLES = {"rotation": ROTATION, "straight-through": STRAIGHT}
 
 
 def panels(columns: int, rows: int = 1, width: float = 8.0, height: float = 3.2) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `rows` × `columns` axes and a list of them, row by row. Sizes in inches, height that of a row."""
+    """Return a figure and its `rows` × `columns` axes, row by row. Sizes in inches, height that of a row."""
     figure = Figure(figsize=(width, rows * height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from evidence import record
 from evidence.figures.style import BLACK, BLUE, GREEN, ORANGE, key, panels, save
 from evidence.questions import Run, runs
-from evidence.runs import DATA, FAULTY, FIXED, NEWEST
+from evidence.runs import CAUSE, DATA, FAULTY, FIXED, NEWEST
 
-COLUMNS = (("linear", 1.0), ("mlp", 1.0), ("mlp", 1000.0))
 #: With the encoder half and without it, for both estimators, all on the release that left it out.
 CELLS = {
     "rotation, half missing (as released)": ("rotation", "as released", {"color": BLUE, "linestyle": "-"}),
@@ -25,15 +24,15 @@ CELLS = {
 def cause() -> None:
     """Draw ℓ/w for estimator × encoder half, with each transform and weight."""
     found = runs()
-    figure, axes = panels(len(COLUMNS), len(DATA), height=2.6)
-    for one, (data, (transform, weight)) in zip(axes, [(d, c) for d in DATA for c in COLUMNS], strict=True):
+    figure, axes = panels(len(CAUSE), len(DATA), height=2.6)
+    for one, (data, (transform, weight)) in zip(axes, [(d, c) for d in DATA for c in CAUSE], strict=True):
         for label, (estimator, half, style) in CELLS.items():
             setting = {"transform": transform, "weight": weight, "encoder_half": half}
             line(one, found.of(release=FAULTY, data=data, estimator=estimator, **setting), "loss", style, label)
         name = {"linear": "linear T", "mlp": "MLP T"}[transform]
         one.set(yscale="log", title=f"{data}, {name}, w = {weight:g}")
         one.title.set_fontsize(9)
-    _name_axes(axes, len(COLUMNS), "ℓ / w (units of x²)")
+    _name_axes(axes, len(CAUSE), "ℓ / w (units of x²)")
     key(figure, axes[0], 2)
     save(figure, "cause", note(FAULTY))
 
@@ -90,8 +89,8 @@ def line(axes: Axes, chosen: list[Run], curve: str, style: dict[str, Any], label
 def note(release: str) -> str:
     """Return the foot of a figure of training runs."""
     data = record.read("runs")
-    seeds = ", ".join(map(str, data["seeds"]))
-    return f"vector-quantize-pytorch {release}; seeds {seeds}: median and range; torch {data['versions']['torch']}, float32"
+    seeds, torch = ", ".join(map(str, data["seeds"])), data["versions"]["torch"]
+    return f"vector-quantize-pytorch {release}; seeds {seeds}: median and range; torch {torch}, float32"
 
 
 def _name_axes(axes: list[Axes], columns: int, label: str) -> None:

@@ -23,7 +23,10 @@ def weight() -> None:
             settings = [{"release": NEWEST, "data": data, "estimator": estimator, "weight": w} for w in WEIGHTS]
             look = found.end if column == "loss" else found.held_out
             low, middle, high = zip(*(look(column, **setting) for setting in settings), strict=True)
-            reach = [[m - a for a, m in zip(low, middle, strict=True)], [b - m for b, m in zip(high, middle, strict=True)]]
+            reach = [
+                [m - a for a, m in zip(low, middle, strict=True)],
+                [b - m for b, m in zip(high, middle, strict=True)],
+            ]
             one.errorbar(WEIGHTS, middle, reach, label=estimator, markersize=4, capsize=2, **style)
         one.set(xscale="log", yscale="log", ylabel=columns[column], title=data)
         one.title.set_fontsize(9)
