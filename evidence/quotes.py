@@ -85,6 +85,7 @@ def quotes(data: Mapping[str, Any]) -> dict[str, Any]:
         "good": {"low": min(right), "high": max(right)},
         "clamp": float(np.finfo(np.float32).max) ** -0.5,
         "sentences": settings["sentences"],
+        "hop": settings["hop, s"],
         "espeak": settings["espeak-ng"],
     }
 

@@ -62,7 +62,7 @@ def test_other_numbers_make_another_page(data, experiment):
 def test_no_measured_number_is_written_into_the_text_by_hand(template):
     """Decimals, powers of ten and multiples stand in {{ }}; releases, links and names of papers may be written."""
     text = re.sub(r"\{[{%#].*?[}%#]\}", "", template.read_text(encoding="utf-8"), flags=re.DOTALL)
-    text = re.sub(r"\(https?://[^)]*\)|arXiv \d+\.\d+|\d+\.\d+\.\d+", "", text)
+    text = re.sub(r"\(https?://[^)]*\)|arXiv \d+\.\d+|§\d+\.\d+|\d+\.\d+\.\d+", "", text)
     assert not re.findall(r"\d+\.\d+|10[⁻⁰¹²³⁴-⁹]|\d+ (?:times|%)|×\s*\d", text)
 
 
