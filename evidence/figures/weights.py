@@ -11,14 +11,14 @@ from evidence.runs import DATA, LONG, NEWEST, WEIGHTS
 def weight() -> None:
     """Draw loss, relative error, codes used and reconstruction over commitment_weight."""
     found = runs()
-    figure, axes = panels(4, len(DATA), width=10, height=2.5)
+    figure, axes = panels(len(DATA), 4, height=2.2)
     columns = {
-        "loss": "ℓ / w at the end (units of x²)",
+        "loss": "ℓ / w at the end\n(units of x²)",
         "relative_error": "Σ‖x−q‖² / Σ‖x‖²",
         "codes": "codes used, of 256",
-        "reconstruction": "held-out error (mean sq.)",
+        "reconstruction": "held-out error\n(mean square)",
     }
-    for one, (data, column) in zip(axes, [(d, c) for d in DATA for c in columns], strict=True):
+    for one, (data, column) in zip(axes, [(d, c) for c in columns for d in DATA], strict=True):
         for estimator, style in STYLES.items():
             settings = [{"release": NEWEST, "data": data, "estimator": estimator, "weight": w} for w in WEIGHTS]
             look = found.end if column == "loss" else found.held_out
@@ -31,7 +31,7 @@ def weight() -> None:
         one.set(xscale="log", ylabel=columns[column], title=data)
         one.title.set_fontsize(9)
         logarithmic(one)
-        if data == DATA[-1]:
+        if column == list(columns)[-1]:
             one.set_xlabel("commitment_weight w")
     key(figure, axes[0], 2)
     save(figure, "weight", note(f"{NEWEST}, MLP T, 300 steps, held-out data but for ℓ"))
