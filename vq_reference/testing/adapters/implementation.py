@@ -129,7 +129,8 @@ class Implementation:
     capabilities: which of CAPABILITIES it has.
     versions: package name → version, for the report.
     loss_weights: the wanted layer → (a, b), weights of the codebook half and the encoder half. Here belongs β on the
-    other half for old checkpoints, a loss without codebook half (EMA), a sum in place of a mean (a factor D or N·D).
+    other half for old checkpoints, a loss without codebook half (EMA), a sum over the entries of a token (a factor D).
+    loss_reduction: over tokens; "sum" takes the sum over all N·D entries.
     loss_value: the wanted layer → c, where ℓ has the value c·mean(x − q)² and c is not a + b: one mean square without a
     stop trains both ends with twice the weight that its value shows. None for a + b.
     metric: what the choice minimises; "cosine" compares directions.
@@ -143,6 +144,7 @@ class Implementation:
     capabilities: frozenset[str]
     versions: Mapping[str, str] = field(default_factory=dict)
     loss_weights: Callable[[SimVQ], tuple[float, float]] = two_halves
+    loss_reduction: Literal["mean", "sum"] = "mean"
     loss_value: Callable[[SimVQ], float] | None = None
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
