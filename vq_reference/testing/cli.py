@@ -129,7 +129,7 @@ def describe(
     # by name, and not at the top: it imports torch and the target
     describing = importlib.import_module("vq_reference.testing.describe")
     try:
-        console.print(describing.describe(object_of(target), target), markup=False, highlight=False)
+        typer.echo(describing.describe(object_of(target), target))  # not wrapped: it is to be pasted
     except TargetUnavailable as error:
         raise _stop(error) from error
 
