@@ -15,7 +15,7 @@ from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent
 
 @dataclass
 class Border:
-    """An implementation under watch: its last call, which is of the smallest example where a law has failed.
+    """An implementation under watch: when a law has failed, its last call, since hypothesis ends on the smallest.
 
     reference: the layer that was built last; x, cotangents, how: of the call that came last, if any came after it.
     """
