@@ -76,7 +76,7 @@ def described(name: str, value: Any) -> Iterator[str]:
         yield f"{name} = {value!r}"
 
 
-def _number(value: float) -> str:
+def _number(value: np.floating[Any]) -> str:
     """Write a float so that it reads back the same: 2, not 2.0 nor 2.000000000000000e+00."""
     return repr(float(value)).removesuffix(".0")
 

@@ -29,16 +29,6 @@ class TargetUnavailable(Exception):
     """A target that is not known, or whose package cannot be imported. The message says what to do about it."""
 
 
-def expand(target: str) -> list[str]:
-    """Return the targets that a name stands for: itself, or for a prefix such as "lucidrains" all of that family.
-
-    >>> expand("reference")
-    ['reference.oracle', 'reference.SimVQ', 'reference.SimVQ[channel_first]']
-    """
-    family = [name for name in READY if name.startswith(f"{target}.")]
-    return [target] if target in READY or not family else family
-
-
 def ready(target: str) -> Ready:
     """Return the adapter of that name. Raises TargetUnavailable that lists the names there are.
 
