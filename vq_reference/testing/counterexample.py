@@ -70,10 +70,15 @@ def described(name: str, value: Any) -> Iterator[str]:
         for i, part in enumerate(value):
             yield from described(f"{name}[{i}]", part)
     elif isinstance(value, np.ndarray):
-        shown = np.array2string(value, threshold=ENTRIES, edgeitems=2, separator=", ", floatmode="unique")
+        shown = np.array2string(value, threshold=ENTRIES, edgeitems=2, separator=", ", formatter={"float": _number})
         yield f"{name} = " + shown.replace("\n", "\n" + " " * (len(name) + 3))
     elif value is not None:
         yield f"{name} = {value!r}"
+
+
+def _number(value: np.floating[Any]) -> str:
+    """Write a float so that it reads back the same: 2, not 2.0 nor 2.000000000000000e+00."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def bounds_of(check: Callable[..., None]) -> list[Bound]:
