@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = {"vq_reference": "vq_reference", "properties": "vq_reference.properties", "regressions": "vq_reference.regressions"}
+FOLDERS = {
+    "vq_reference": "vq_reference",
+    "properties": "vq_reference.properties",
+    "regressions": "vq_reference.regressions",
+}
 SOURCES = sorted(path for folder in (*FOLDERS, "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 LONGEST = 400
 
@@ -114,7 +118,10 @@ def test_the_wheel_holds_every_file_of_every_package(wheel):
     files = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()}
     files = {path for path in files if "__pycache__" not in path.parts and path.suffix != ".pyc"}
     assert files
-    expected = {f"{FOLDERS[p.relative_to(ROOT).parts[0]].replace('.', '/')}/{'/'.join(p.relative_to(ROOT).parts[1:])}" for p in files}
+    expected = {
+        f"{FOLDERS[p.relative_to(ROOT).parts[0]].replace('.', '/')}/{'/'.join(p.relative_to(ROOT).parts[1:])}"
+        for p in files
+    }
     assert expected - wheel == set()
     assert {name for name in wheel if name.startswith("vq_reference/")} - expected == set()
 

@@ -67,7 +67,7 @@ def test_an_unknown_mutant_is_named_with_those_there_are():
         implementation_of_mutant("typo")
 
 
-SOURCE = '''
+SOURCE = """
 import functools
 LIMIT = 9
 FACTOR = 2
@@ -96,7 +96,7 @@ def maker(step):
     def made(v): return v + step
     return made
 made_at_import = maker(5)
-'''
+"""
 
 
 @pytest.fixture

@@ -52,7 +52,9 @@ def test_in_the_normal_range_a_relative_error_is_at_most_the_unit_roundoff_and_r
     error = np.abs(precision.round(values) - values) / np.abs(values)
     assert error.max() <= precision.unit_roundoff
     if name != "float64":  # which rounds no float64
-        assert error.max() * (1 + 2 * precision.unit_roundoff) >= precision.unit_roundoff / (1 + precision.unit_roundoff)
+        assert error.max() * (1 + 2 * precision.unit_roundoff) >= precision.unit_roundoff / (
+            1 + precision.unit_roundoff
+        )
 
 
 bfloat16_warns = pytest.param("bfloat16", marks=pytest.mark.xfail(strict=True, reason="overflow is a warning here"))

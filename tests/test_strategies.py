@@ -19,7 +19,9 @@ FORMATS = ["float32", "float64"]
 def drawn_by_default(strategy, precision):
     """Return the cases that a law with this strategy gets in a run by default."""
     cases = []
-    law = Law("example.of", "must", "", frozenset(), lambda implementation, case: cases.append(case), {"case": strategy})
+    law = Law(
+        "example.of", "must", "", frozenset(), lambda implementation, case: cases.append(case), {"case": strategy}
+    )
     law.run(replace(oracle(), precision=PRECISIONS[precision]))
     assert len(cases) == PROFILES["default"]
     return cases
@@ -71,7 +73,9 @@ def test_every_place_is_reached_by_the_default_number_of_examples(places, precis
     assert not [place for place in places if place != "tie" and not counted[place]], counted
 
 
-@pytest.mark.xfail(strict=True, reason="a tie is put between any two codes, where a third is nearer or the middle rounds")
+@pytest.mark.xfail(
+    strict=True, reason="a tie is put between any two codes, where a third is nearer or the middle rounds"
+)
 @pytest.mark.parametrize("precision", FORMATS)
 def test_two_different_codes_are_equally_near_to_a_regular_token(precision):
     assert reached(drawn_by_default(strategies.cases(places=REGULAR), precision), precision)["tie"]
