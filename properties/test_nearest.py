@@ -16,7 +16,7 @@ regular = cases(places=REGULAR, most_codes=12) | crowds()
 def excess(implementation, case):
     """Return how much farther, squared, the chosen code is than the nearest, (N,), and both codes, each (N, D)."""
     indices = implementation.build(case.reference)(case.x).indices
-    squares = nearest.squared_distances(case.x, case.codes)
+    squares = nearest.distances(case.x, case.codes) ** 2
     rows = np.arange(len(case.x))
     best = squares.argmin(axis=1)
     return squares[rows, indices] - squares[rows, best], case.codes[indices], case.codes[best]

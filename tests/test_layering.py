@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TOP = ("vq_reference", "properties", "regressions")
 FOLDERS = {
     "vq_reference": "vq_reference",
     "properties": "vq_reference.properties",

@@ -191,10 +191,10 @@ X = np.ones((2, 3))
     ("call", "error", "message"),
     [
         (lambda: rotation.ratio(X[0], X), ValueError, "x has shape (3,): expected (N, D) with D of at least 1"),
-        (lambda: rotation.ratio(X, X[:, :2]), ValueError, "q has shape (2, 2): expected (N, 3)"),
+        (lambda: rotation.ratio(X, X[:, :2]), ValueError, "q has shape (2, 2): expected (2, 3)"),
         (lambda: rotation.mirrors(X, X.astype(int)), TypeError, "q has dtype int64: expected a real floating dtype"),
         (lambda: rotation.matrix(X * np.nan, X), ValueError, "x[0, 0] is nan: expected finite entries"),
-        (lambda: rotation.rotate(X, X, X[:, :1]), ValueError, "v has shape (2, 1): expected (N, 3)"),
+        (lambda: rotation.rotate(X, X, X[:, :1]), ValueError, "v has shape (2, 1): expected (2, 3)"),
         (lambda: rotation.rotate_back(X, X, X * 1j), TypeError, "g has dtype complex128: expected a real floating"),
         (lambda: rotation.vjp(X, X, X / 0.0), ValueError, "g[0, 0] is inf: expected finite entries"),
     ],

@@ -81,7 +81,7 @@ def test_of_two_equal_codes_the_first_is_chosen_and_trained():
         ({}, X.astype(complex), TypeError, "x has dtype complex128: expected a real floating dtype"),
         ({}, np.full_like(X, np.nan), ValueError, "x[0, 0] is nan: expected finite entries"),
         ({"frozen_codebook": FROZEN[:0]}, X, ValueError, "frozen_codebook has shape (0, 3): expected at least one"),
-        ({"transform": (Layer(WEIGHT.T),)}, X, ValueError, "transform[0].weight has shape (3, 2): expected (out, 3)"),
+        ({"transform": (Layer(WEIGHT.T),)}, X, ValueError, "transform[0].weight has shape (3, 2): expected (N, 3)"),
         ({"transform": (Layer(np.eye(3)),)}, X, ValueError, "x has shape (4, 2): expected (N, 3)"),
         ({"beta": -1.0}, X, ValueError, "beta is -1.0: expected a finite number of at least 0"),
         ({"commitment_weight": np.nan}, X, ValueError, "commitment_weight is nan: expected a finite number"),

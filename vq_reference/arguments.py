@@ -28,6 +28,19 @@ def vectors(name: str, value: object, width: int | None = None) -> Array:
     return finite(name, array.astype(np.float64))
 
 
+def alike(name: str, value: object, like: Array) -> Array:
+    """Return `value` as `vectors` does; raise ValueError unless it has the shape of `like`, one row for each of its.
+
+    >>> alike("q", np.ones((1, 2)), np.ones((3, 2)))
+    Traceback (most recent call last):
+    ValueError: q has shape (1, 2): expected (3, 2)
+    """
+    array = vectors(name, value)
+    if array.shape != like.shape:
+        raise ValueError(f"{name} has shape {array.shape}: expected {like.shape}")
+    return array
+
+
 def finite(name: str, array: Array) -> Array:
     """Return `array`; raise ValueError that names its first entry which is NaN or infinite.
 

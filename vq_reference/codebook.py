@@ -70,12 +70,10 @@ def activations(frozen_codebook: Array, transform: tuple[Layer, ...]) -> list[Ar
     activations = [arguments.codes("frozen_codebook", frozen_codebook)]
     for i, layer in enumerate(transform):
         entering = activations[-1]
-        if layer.weight.ndim != 2 or layer.weight.shape[1] != entering.shape[1]:
-            raise ValueError(
-                f"transform[{i}].weight has shape {layer.weight.shape}: expected (out, {entering.shape[1]})"
-            )
-        leaving = entering @ layer.weight.T
+        weight = arguments.codes(f"transform[{i}].weight", layer.weight, entering.shape[1])
+        leaving = entering @ weight.T
         if layer.bias is not None:
-            leaving = leaving + layer.bias
+            bias = arguments.vectors(f"transform[{i}].bias[None]", np.asarray(layer.bias)[None], len(weight))
+            leaving = leaving + bias
         activations.append(leaving if i == len(transform) - 1 else np.maximum(leaving, 0))
     return activations

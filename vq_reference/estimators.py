@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from vq_reference import rotation
-from vq_reference.arguments import Array, vectors
+from vq_reference.arguments import Array, alike, vectors
 
 Estimator = Literal["straight_through", "rotation", "none"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
@@ -22,7 +22,7 @@ ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 def output(x: Array, q: Array) -> Array:
     """Return what the decoder gets: q, (N, D), bit for bit, for x and q of (N, D)."""
-    return vectors("q", q, np.shape(x)[-1])
+    return alike("q", q, vectors("x", x))
 
 
 def vjp(x: Array, q: Array, g: Array, estimator: Estimator) -> tuple[Array, Array]:
@@ -35,7 +35,8 @@ def vjp(x: Array, q: Array, g: Array, estimator: Estimator) -> tuple[Array, Arra
     >>> vjp(np.array([[2.0, 0.0]]), np.array([[0.0, 1.0]]), np.array([[3.0, 5.0]]), "rotation")[0].round(12)
     array([[ 2.5, -1.5]])
     """
-    g = vectors("g", g, np.shape(x)[-1])
+    x = vectors("x", x)
+    q, g = alike("q", q, x), alike("g", g, x)
     nothing = np.zeros_like(g)
     if estimator == "straight_through":
         return g, nothing

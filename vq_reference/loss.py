@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vq_reference.arguments import Array, vectors, weight
+from vq_reference.arguments import Array, alike, vectors, weight
 
 
 def commitment_loss(x: Array, q: Array, beta: float = 0.25, commitment_weight: float = 1.0) -> float:
@@ -24,7 +24,9 @@ def commitment_loss(x: Array, q: Array, beta: float = 0.25, commitment_weight: f
     """
     beta, commitment_weight = weight("beta", beta), weight("commitment_weight", commitment_weight)
     mean_square = _mean_square(_difference(x, q))
-    codebook_half, encoder_half = mean_square, beta * mean_square
+    if not commitment_weight:
+        return 0.0  # also where the mean square is infinite
+    codebook_half, encoder_half = mean_square, beta * mean_square if beta else 0.0
     return commitment_weight * (codebook_half + encoder_half)
 
 
@@ -46,7 +48,7 @@ def vjp(x: Array, q: Array, g: float = 1.0, beta: float = 0.25, commitment_weigh
 def _difference(x: Array, q: Array) -> Array:
     x = vectors("x", x)
     with np.errstate(over="ignore"):
-        return np.asarray(x - vectors("q", q, x.shape[1]))
+        return np.asarray(x - alike("q", q, x))
 
 
 def _mean_square(difference: Array) -> float:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vq_reference.arguments import Array, vectors
+from vq_reference.arguments import Array, alike, vectors
 
 LARGEST_RATIO = float(np.sqrt(np.finfo(np.float64).max))
 
@@ -32,7 +32,8 @@ def mirrors(x: Array, q: Array) -> tuple[Array, Array]:
 
     x, q: (N, D), finite. Source: §4.2, and the module's docstring for obtuse angles.
     """
-    x, q = vectors("x", x), vectors("q", q, np.shape(x)[-1])
+    x = vectors("x", x)
+    q = alike("q", q, x)
     x_hat, q_hat = _direction(x), _direction(q)
     nowhere = ~(np.any(x, axis=1, keepdims=True) & np.any(q, axis=1, keepdims=True))
     q_hat = np.where(nowhere, x_hat, q_hat)  # a zero vector turns nothing: R = I
@@ -49,13 +50,13 @@ def rotate(x: Array, q: Array, v: Array) -> Array:
     array([[-3.,  0.]])
     """
     a, b = mirrors(x, q)
-    return _reflect(b, _reflect(a, vectors("v", v, a.shape[1])))
+    return _reflect(b, _reflect(a, alike("v", v, a)))
 
 
 def rotate_back(x: Array, q: Array, g: Array) -> Array:
     """Return R'g, token by token. x, q, g: (N, D); returns (N, D)."""
     a, b = mirrors(x, q)
-    return _reflect(a, _reflect(b, vectors("g", g, a.shape[1])))
+    return _reflect(a, _reflect(b, alike("g", g, a)))
 
 
 def matrix(x: Array, q: Array) -> Array:
@@ -72,7 +73,8 @@ def ratio(x: Array, q: Array) -> Array:
     array([[2.],
            [1.]])
     """
-    x, q = vectors("x", x), vectors("q", q, np.shape(x)[-1])
+    x = vectors("x", x)
+    q = alike("q", q, x)
     (x_scaled, x_exponent), (q_scaled, q_exponent) = _scaled(x), _scaled(q)
     x_norm = np.linalg.norm(x_scaled, axis=1, keepdims=True)
     quotient = np.linalg.norm(q_scaled, axis=1, keepdims=True) / np.where(x_norm == 0, 1, x_norm)

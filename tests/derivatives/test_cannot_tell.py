@@ -58,7 +58,9 @@ def test_a_custom_function_that_no_gradient_in_question_passes_does_not_matter()
 
 
 @pytest.mark.parametrize(
-    "kink", [torch.relu, torch.abs, lambda x: x.clamp(min=0), lambda x: torch.maximum(x, -x)], ids=str
+    "kink",
+    [torch.relu, torch.abs, lambda x: x.clamp(min=0), lambda x: torch.maximum(x, -x)],
+    ids=["relu", "abs", "clamp", "maximum"],
 )
 def test_a_kink_at_the_point_is_named(kink):
     at_the_kink = X.clone()

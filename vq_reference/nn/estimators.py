@@ -135,7 +135,7 @@ def _polar(v: Tensor) -> _Polar:
             [ 0.0000,  0.0000]])
     """
     tiny = torch.finfo(v.dtype).tiny
-    unit = torch.linalg.vector_norm(v, torch.inf, dim=-1, keepdim=True).clamp(min=tiny)
+    unit = v.abs().amax(dim=-1, keepdim=True).clamp(min=tiny)
     stretch = torch.linalg.vector_norm(v / unit, dim=-1, keepdim=True)
     return _Polar(unit, stretch, v / unit / stretch.clamp(min=tiny))
 

@@ -16,7 +16,7 @@ def decided(case: Case, u: float) -> Array:
     Codes drawn twice are one code here: an implementation may choose either. The bound is that of the expanded square,
     the coarsest of the usual ways to compute a distance.
     """
-    squares = nearest.squared_distances(case.x, case.codes)
+    squares = nearest.distances(case.x, case.codes) ** 2
     best = case.codes[squares.argmin(axis=1)]
     answer = np.ones(len(case.x), bool)
     for code, square in zip(case.codes, squares.T, strict=True):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import json
 import os
 from dataclasses import replace
 from enum import Enum
@@ -9,12 +12,15 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from vq_reference import __version__
-from vq_reference.testing import report
-from vq_reference.testing.catalogue import laws
+from vq_reference.testing import record, report
+from vq_reference.testing.catalogue import as_markdown, laws
 from vq_reference.testing.expectations import ExpectationsRefused, draft, expect, load
 from vq_reference.testing.law import PROFILES
 from vq_reference.testing.plans import planned
@@ -36,6 +42,12 @@ errors = Console(stderr=True)
 ProfileName = Enum("ProfileName", {name: name for name in PROFILES}, type=str)  # type: ignore[misc]
 
 
+class Issue(str, Enum):
+    """The bugs that `reproduce` knows."""
+
+    SIMVQ_COMMITMENT_LOSS = "177"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         console.print(f"vq-check {__version__}")
@@ -55,10 +67,71 @@ def main(
 
 
 @app.command("laws")
-def list_laws() -> None:
+def list_laws(
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON, with source and needs.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print them as the page docs/laws.md.")] = False,
+) -> None:
     """List every law: id, level, sentence."""
+    if markdown:
+        typer.echo(as_markdown(), nl=False)
+        return
+    if as_json:
+        fields = ("id", "level", "sentence", "source")
+        rows = [{**{f: getattr(law, f) for f in fields}, "needs": sorted(law.needs)} for law in laws().values()]
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    table = Table("law", "level", "sentence", box=SIMPLE_HEAD)
     for law in laws().values():
-        console.print(f"[bold]{law.id}[/] ({law.level}) {law.sentence}", highlight=False, soft_wrap=True)
+        table.add_row(law.id, law.level, law.sentence)
+    console.print(table)
+
+
+@app.command("explain")
+def explain_law(law: Annotated[str, typer.Argument(metavar="LAW", help="Its id, such as rotation.proper.")]) -> None:
+    """Say what a law states, where it comes from, and what usually breaks it."""
+    from vq_reference.testing.explain import explain
+
+    catalogue = laws()
+    if law not in catalogue:
+        near = difflib.get_close_matches(law, catalogue, n=1)
+        raise _stop(f"{law!r} is no law: {f'did you mean {near[0]}?' if near else '`vq-check laws` lists them'}")
+    table = Table(law, box=SIMPLE_HEAD, show_header=False)
+    table.add_column()
+    for heading, text in explain(catalogue[law]):
+        table.add_row(Text(heading, style="bold"), Text(text))
+    console.print(table)
+
+
+@app.command()
+def reproduce(
+    issue: Annotated[Issue, typer.Argument(help="The number of a known bug.")],
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Measure faults put into the reference in place of the released packages.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the numbers and curves.")] = Path(),
+) -> None:
+    """Reproduce a known bug on the releases that have it, and show it gone in the release that mended it.
+
+    Exit code 0: reproduced. 1: not. 2: it could not be run.
+    """
+    try:
+        from vq_reference.testing.reproduce.run import reproduce_177
+    except ImportError as error:
+        raise _stop(f"reproduce needs {error.name}: pip install 'vq-reference[releases]'") from error
+    raise typer.Exit(reproduce_177(out, offline, console=console))
+
+
+@app.command()
+def describe(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="As for `run`. This executes its code.")],
+) -> None:
+    """Find out the conventions of a quantizer by calling it, and print an adapter to paste."""
+    # by name, and not at the top: it imports torch and the target
+    describing = importlib.import_module("vq_reference.testing.describe")
+    try:
+        console.print(describing.describe(target), markup=False, highlight=False)
+    except TargetUnavailable as error:
+        raise _stop(error) from error
 
 
 @app.command()
@@ -103,9 +176,23 @@ def run(
             "such as vector-quantize-pytorch.",
         ),
     ] = None,
+    device: Annotated[str, typer.Option(help="Where the target computes, such as cuda.")] = "",
+    dtype: Annotated[str, typer.Option(help="What the target computes in, such as float64.")] = "",
     drafted: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--write-expectations", metavar="FILE", help="Draft such a file from what breaks in this run."),
+    ] = None,
+    json_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--json", metavar="FILE", help="Write the run as JSON; its schema comes with this package."),
+    ] = None,
+    junit: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--junit", metavar="FILE", help="Write the run as JUnit XML, for a CI server."),
+    ] = None,
+    scripts: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Write a script for each broken law, to paste into a bug report."),
     ] = None,
 ) -> None:
     """Run the laws on one or more implementations. This executes their code, in child processes.
@@ -121,7 +208,7 @@ def run(
             raise ExpectationsRefused(
                 f"--write-expectations {drafted}: there is such a file, and it is not overwritten"
             )
-        template = Plan("", chosen, profile.value, seed, dict(os.environ), limit)
+        template = Plan("", chosen, profile.value, seed, dict(os.environ), limit, device, dtype)
         plans = planned(targets, releases or [], template)
     except (NothingSelected, ExpectationsRefused, TargetUnavailable) as error:
         raise _stop(error) from None
@@ -136,6 +223,7 @@ def run(
             columns[title] = replace(result, outcomes=outcomes)
     if drafted:
         drafted.write_text(draft(columns.values()), encoding="utf-8")
+    record.write(columns, strict, json_file, junit, scripts)
     report.show(console, columns, strict)
     if any(result.account.fails(strict) for result in columns.values()):
         raise typer.Exit(BROKEN)

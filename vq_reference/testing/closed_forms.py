@@ -36,7 +36,8 @@ def loss_of(implementation: Implementation, case: Case, indices: Array) -> Loss:
     u, q, size = implementation.precision.unit_roundoff, case.codes[indices], len(case.codes)
     count = case.x.size if implementation.loss_reduction == "sum" else 1
     a, b = (count * weight for weight in implementation.loss_weights(case.reference))
-    value = loss.commitment_loss(case.x, q, 0.0, a) + loss.commitment_loss(case.x, q, 0.0, b)
+    shown = implementation.loss_value
+    value = loss.commitment_loss(case.x, q, 0.0, a + b if shown is None else count * shown(case.reference))
     _, at_q = loss.vjp(case.x, q, commitment_weight=a)
     at_x, _ = loss.vjp(case.x, q, beta=1.0, commitment_weight=b)
     at_codebook, absolute = (nearest.gather_vjp(indices, g, size) for g in (at_q, np.abs(at_q)))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import platform
 import time
 import traceback
 
 import numpy as np
 
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.border import Border
+from vq_reference.testing.counterexample import examine
 from vq_reference.testing.law import Law
+from vq_reference.testing.strategies import NotApplicable
 from vq_reference.testing.verdict import Outcome, Verdict
 
 
@@ -18,18 +23,34 @@ def judge(law: Law, tested: Implementation, profile: str, seed: int | None) -> t
     if missing:
         message = f"{tested.name} does not declare {', '.join(missing)}"
         return Outcome(law.id, law.level, law.sentence, Verdict.NOT_APPLICABLE, message), None
-    begun = time.perf_counter()
-    verdict, message, counterexample, margins = Verdict.HELD, "", "", {}
+    begun, border, examples = time.perf_counter(), Border(), itertools.count()
+    verdict, message, margins = Verdict.HELD, "", {}
     failure: Exception | None = None
     try:
-        margins = law.run(tested, profile, seed)
+        margins = law.run(border.watch(tested), profile, seed, on_example=lambda: next(examples))
+    except NotApplicable as error:
+        verdict, message = Verdict.NOT_APPLICABLE, str(error)
     except AssertionError as error:
         verdict, message, failure = Verdict.BROKEN, str(error).split("\n")[0], error
     except Exception as error:
         verdict, failure = Verdict.CRASHED, error
         message = traceback.format_exception_only(type(error), error)[0].strip().split("\n")[0]
-    if failure is not None:
-        with np.printoptions(threshold=40, edgeitems=2):
-            counterexample = "\n".join(f"{k} = {v!r}" for k, v in getattr(failure, "drawn", {}).items())
+    found = None if failure is None else examine(law, tested, border, failure, versions_of(tested))
     seconds = time.perf_counter() - begun
-    return Outcome(law.id, law.level, law.sentence, verdict, message, counterexample, margins, seconds), failure
+    outcome = Outcome(
+        law=law.id,
+        level=law.level,
+        sentence=law.sentence,
+        verdict=verdict,
+        message=message,
+        margins=margins,
+        examples=next(examples),
+        seconds=seconds,
+        counterexample=found,
+    )
+    return outcome, failure
+
+
+def versions_of(tested: Implementation) -> dict[str, str]:
+    """Return the versions that a verdict is about: the implementation's packages, NumPy and Python."""
+    return {**tested.versions, "numpy": np.__version__, "python": platform.python_version()}

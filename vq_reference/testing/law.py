@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,16 +46,22 @@ class Law:
         return (inspect.getdoc(self.check) or "").split("\n")[0]
 
     def run(
-        self, implementation: Implementation, profile: str = "default", seed: int | None = None
+        self,
+        implementation: Implementation,
+        profile: str = "default",
+        seed: int | None = None,
+        on_example: Callable[[], object] = lambda: None,
     ) -> dict[str, float]:
         """Check the law; return the largest margin, measured ÷ bound, of each quantity that it measured.
 
-        profile: one of PROFILES. seed: None for the same examples each time, a number to explore others. Raises
-        LawBroken or AssertionError with the smallest counterexample; whatever the implementation raises passes through.
+        profile: one of PROFILES. seed: None for the same examples each time, a number to explore others. on_example:
+        called as each example begins. Raises LawBroken or AssertionError with the smallest counterexample; whatever the
+        implementation raises passes through.
         """
         margins: dict[str, float] = {}
 
         def example(**drawn: Any) -> None:
+            on_example()
             nearest_miss: dict[str, float] = {}
 
             def listen(what: str, margin: float) -> None:
@@ -75,11 +82,10 @@ class Law:
         test: Callable[[], None] = example
         if self.draws:
             test = _configured(given(**self.draws)(example), PROFILES[profile], seed)
-        token = strategies.precision.set(implementation.precision)
-        try:
-            test()
-        finally:
-            strategies.precision.reset(token)
+        context = copy_context()
+        context.run(strategies.precision.set, implementation.precision)
+        context.run(strategies.given_sizes.set, implementation.sizes)
+        context.run(test)
         return margins
 
 

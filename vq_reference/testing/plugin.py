@@ -41,6 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--vq-profile", choices=("quick", "default", "thorough"), default="default", help="examples drawn for each law"
     )
     group.addoption("--vq-seed", type=int, metavar="N", help="explore other examples than the fixed ones")
+    group.addoption("--vq-device", metavar="DEVICE", help="where the target computes, such as cuda")
+    group.addoption("--vq-dtype", metavar="DTYPE", help="what the target computes in, such as float64")
     group.addoption("--vq-law", action="append", metavar="ID", help="run this law, and those named by further --vq-law")
     group.addoption("--vq-strict", action="store_true", help="let a broken should-law fail too")
     group.addoption("--vq-expectations", metavar="FILE", help="laws that are expected to break, and why (TOML)")
@@ -82,13 +84,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def implementation(request: pytest.FixtureRequest) -> Implementation:
     """Return the implementation under test, from `--vq-target`."""
+    from vq_reference.testing.judge import versions_of
     from vq_reference.testing.targets import TargetUnavailable, implementation_of
 
+    given = {name: request.config.getoption(f"--vq-{name}") for name in ("device", "dtype")}
     try:
-        made = implementation_of(request.param)
+        made = implementation_of(request.param, **{name: value for name, value in given.items() if value})
     except TargetUnavailable as error:
         pytest.fail(str(error), pytrace=False)
-    _write(request.config, event="made", versions=dict(made.versions))
+    _write(request.config, event="made", versions=versions_of(made))
     return made
 
 
@@ -119,13 +123,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     law = law_of(pyfuncitem)
     if law is None:
         return None
-    from vq_reference.testing.judge import judge
+    from vq_reference.testing.judge import judge, versions_of
 
     config = pyfuncitem.config
     _write(config, event="started", law=law.id)
     tested = cast("Implementation", pyfuncitem.funcargs[FIXTURE])
     outcome, error = judge(law, tested, config.getoption("--vq-profile"), config.getoption("--vq-seed"))
-    (outcome,) = expect([outcome], config.stash[EXPECTATIONS], target_of(pyfuncitem), tested.versions)
+    (outcome,) = expect([outcome], config.stash[EXPECTATIONS], target_of(pyfuncitem), versions_of(tested))
     pyfuncitem.stash[OUTCOME] = outcome
     if outcome.verdict is Verdict.NOT_APPLICABLE:
         pytest.skip(f"not applicable: {outcome.message}")

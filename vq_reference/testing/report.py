@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vq_reference.testing.known_bugs import nearest_known_bug
 from vq_reference.testing.runner import Result
 from vq_reference.testing.verdict import Outcome, Verdict
 
@@ -22,15 +24,16 @@ SIGNS = {
     Verdict.CRASHED: ("!", "bold magenta"),
     Verdict.NOT_RUN: ("?", "bold yellow"),
 }
-# the widest cell is "✓ 0.042", and two blanks stand between columns
+# "✓ 0.042" and the blanks beside it
 CELL_WIDTH = 9
+INDENT = 2
 
 
 def show(console: Console, results: Mapping[str, Result], strict: bool) -> None:
     """Print the laws as rows and the runs as columns, then what broke, then one account for each run."""
-    console.print(_table(results, console.width))
-    for outcomes in _alike(results).values():
-        console.print(_failure(outcomes))
+    console.print(table(results, console.width))
+    for alike in _alike(results).values():
+        console.print(Padding(failure(alike), (0, 0, 1, 0)))
     for name, result in results.items():
         failed = sum(outcome.fails(strict) for outcome in result.outcomes)
         demanded = "laws" if strict else "must-laws"
@@ -38,27 +41,45 @@ def show(console: Console, results: Mapping[str, Result], strict: bool) -> None:
         console.print(f"[bold]{name}[/]: {result.account}; {end}", soft_wrap=True, highlight=False)
 
 
-def _table(results: Mapping[str, Result], width: int) -> Group:
+def text(results: Mapping[str, Result], strict: bool) -> str:
+    """Return what `show` prints, without colours: for the message of an exception."""
+    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        show(console, results, strict)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def table(results: Mapping[str, Result], width: int) -> Group:
+    """Return the table of verdicts, laws by runs. Where the runs' names do not fit beside each other they are numbered.
+
+    One run is given a column more: how many examples its laws were tried on.
+    """
     rows = {o.law: o.level for result in results.values() for o in result.outcomes}
-    room = (width - max(map(len, rows), default=0) - len("should") - 4) // max(len(results), 1)
+    room = (width - max(map(len, rows), default=0) - len("should") - 2 * INDENT) // max(len(results), 1)
     labels = [name.replace(".", "\n", 1).replace(" ", "\n", 1) for name in results]
     numbered = any(len(line) + 2 > max(room, CELL_WIDTH) for label in labels for line in label.split("\n"))
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
-    table.add_column("law", no_wrap=True)
-    table.add_column("level", no_wrap=True)
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    made.add_column("law", no_wrap=True)
+    made.add_column("level", no_wrap=True)
     for i, label in enumerate(labels, 1):
-        table.add_column(str(i) if numbered else label, no_wrap=True)
+        made.add_column(str(i) if numbered else label, no_wrap=True)
+    alone = next(iter(results.values())) if len(results) == 1 else None
+    if alone:
+        made.add_column("examples", justify="right", no_wrap=True)
+    examples = {o.law: str(o.examples) for o in alone.outcomes} if alone else {}
     cells = {(name, o.law): _cell(o) for name, result in results.items() for o in result.outcomes}
     family = ""
     for law, level in sorted(rows.items()):
         if family and law.split(".")[0] != family:
-            table.add_section()
+            made.add_section()
         family = law.split(".")[0]
-        table.add_row(law, level, *(cells.get((name, law), Text("")) for name in results))
+        verdicts = [cells.get((name, law), Text("")) for name in results]
+        made.add_row(law, level, *verdicts, *([examples[law]] if alone else []))
     seen = {o.verdict for result in results.values() for o in result.outcomes}
-    legend = "   ".join(f"{sign} {verdict.value}" for verdict, (sign, _) in SIGNS.items() if verdict in seen)
+    legend = [f"{sign} {verdict.value}" for verdict, (sign, _) in SIGNS.items() if verdict in seen]
     names = [Text(f"{i}  {name}") for i, name in enumerate(results, 1)] if numbered else []
-    return Group(*names, table, Text(f"{legend}   number: largest measured ÷ bound", style="dim"), Text(""))
+    notes = Text("   ".join([*legend, "number: largest measured ÷ bound"]), style="dim")
+    return Group(*names, made, notes, Text(""))
 
 
 def _cell(outcome: Outcome) -> Text:
@@ -70,32 +91,66 @@ def _cell(outcome: Outcome) -> Text:
     return Text(sign, style="yellow" if outcome.level == "should" and outcome.verdict is Verdict.BROKEN else style)
 
 
-def _alike(results: Mapping[str, Result]) -> dict[tuple[str, ...], list[tuple[str, Outcome]]]:
+Alike = Sequence[tuple[str, Result, Outcome]]
+
+
+def _alike(results: Mapping[str, Result]) -> dict[tuple[str, ...], list[tuple[str, Result, Outcome]]]:
     """Group what is worth a word by what it looks like: one block for the same fault on several releases."""
-    groups: dict[tuple[str, ...], list[tuple[str, Outcome]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[str, Result, Outcome]]] = {}
     for name, result in results.items():
         for outcome in result.outcomes:
             if outcome.verdict is Verdict.NOT_RUN:
-                groups.setdefault((outcome.verdict.value, name, outcome.message), []).append((name, outcome))
-            elif outcome.verdict not in (Verdict.HELD, Verdict.NOT_APPLICABLE) or outcome.holds_unexpectedly:
-                key = outcome.law, outcome.verdict.value, outcome.expectation or outcome.message
-                groups.setdefault(key, []).append((name, outcome))
+                key: tuple[str, ...] = (outcome.verdict.value, name, outcome.message)
+            elif outcome.verdict is Verdict.EXPECTED or outcome.holds_unexpectedly:
+                key = (outcome.verdict.value, name, outcome.expectation)
+            elif outcome.verdict in (Verdict.BROKEN, Verdict.CRASHED):
+                key = (outcome.verdict.value, outcome.law, outcome.message)
+            else:
+                continue
+            groups.setdefault(key, []).append((name, result, outcome))
     return groups
 
 
-def _failure(alike: Sequence[tuple[str, Outcome]]) -> RenderableType:
-    outcome = alike[0][1]
+def failure(alike: Alike) -> Group:
+    """Return the report of one fault: what the law says, on what it broke, by which numbers, and what it looks like."""
+    _, result, outcome = alike[0]
     sign, style = SIGNS[outcome.verdict]
-    names = ", ".join(dict.fromkeys(name for name, _ in alike))
+    names = ", ".join(dict.fromkeys(name for name, _, _ in alike))
+    laws = ", ".join(dict.fromkeys(outcome.law for _, _, outcome in alike))
     if outcome.verdict is Verdict.NOT_RUN:
-        head = Text.assemble((f"{sign} {len(alike)} laws not run", style), f" on {names}")
-        return Group(head, Padding(Text(outcome.message), (0, 0, 1, 2)))
-    head = Text.assemble((f"{sign} {outcome.law}", style), f" ({outcome.level}) on {names}")
-    lines: list[RenderableType] = [Text(outcome.sentence), Text(outcome.message)]
-    if outcome.expectation:
-        holds = "it holds: take it off the list of expectations" if outcome.holds_unexpectedly else ""
-        lines = [Text(outcome.sentence), Text(f"expected: {outcome.expectation}"), *([Text(holds)] if holds else [])]
-    elif outcome.counterexample:
-        lines.append(Text("smallest case found:", style="dim"))
-        lines.append(Padding(Text(outcome.counterexample, style="dim"), (0, 0, 0, 2)))
-    return Group(head, Padding(Group(*lines), (0, 0, 1, 2)))
+        return _block(f"{sign} {len(alike)} laws not run", style, f" on {names}", [Text(outcome.message)])
+    if outcome.holds_unexpectedly:
+        said = f"expected to break: {outcome.expectation}. It holds: take it off the list of expectations"
+        return _block(f"{sign} {laws}", "bold red", f" on {names}", [Text(said)])
+    if outcome.verdict is Verdict.EXPECTED:
+        return _block(f"{sign} {laws}", style, f" on {names}", [Text(f"expected: {outcome.expectation}")])
+    return _block(f"{sign} {laws}", style, f" ({outcome.level}) on {names}", list(_said(outcome, result)))
+
+
+def _block(head: str, style: str, rest: str, lines: Sequence[Text]) -> Group:
+    return Group(Text.assemble((head, style), rest), *(Padding(line, (0, 0, 0, INDENT)) for line in lines))
+
+
+def _said(outcome: Outcome, result: Result) -> Iterator[Text]:
+    yield Text(outcome.sentence, style="bold")
+    yield Text(", ".join(f"{name} {version}" for name, version in result.versions.items()), style="dim")
+    found = outcome.counterexample
+    if found is None or found.actual is None:
+        yield Text(outcome.message)
+    else:
+        entry = f"[{', '.join(map(str, found.where))}]" if found.where else ""
+        yield Text(f"{found.what}{entry}")
+        yield Text(f"expected {found.expected:.9g}")
+        yield Text(f"actual   {found.actual:.9g}")
+        yield Text(f"bound    {found.bound:.3g}, exceeded {found.margin:.3g} times")
+    if found is None:
+        return
+    for derivation in found.derivations:
+        yield Text(f"bounds.{derivation}", style="dim")
+    yield Text("smallest input found:")
+    for line in found.inputs:
+        yield Text(f"  {line}")
+    bug = nearest_known_bug(outcome.law, result.outcomes)
+    if bug:
+        yield Text(f"nearest known bug: {bug}", style="bold")
+    yield Text("a script that shows this alone: --scripts DIR" if found.script else f"no script: {found.no_script}")

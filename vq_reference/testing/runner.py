@@ -35,7 +35,7 @@ class Plan:
     """What is run: the target's name, which laws, how thoroughly, and in which environment.
 
     environment: of the child; it decides which release of a package is found first. limit: seconds that one law may
-    take.
+    take. device, dtype: where and in what the target computes, as in torch; empty for what its adapter does by itself.
     """
 
     target: str
@@ -44,6 +44,8 @@ class Plan:
     seed: int | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     limit: float = 120.0
+    device: str = ""
+    dtype: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,10 +182,11 @@ class _Child:
 
 def _command(plan: Plan, share: Sequence[str], events: Path) -> list[str]:
     chosen = [option for law in share for option in ("--vq-law", law)]
-    seed = [] if plan.seed is None else ["--vq-seed", str(plan.seed)]
+    given = {"--vq-seed": plan.seed, "--vq-device": plan.device or None, "--vq-dtype": plan.dtype or None}
+    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     return [
         *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", "."),
         *("-q", "--tb=no", "--show-capture=no"),
-        *("--pyargs", *PACKAGES, "--vq-target", plan.target, "--vq-profile", plan.profile, *seed),
+        *("--pyargs", *PACKAGES, "--vq-target", plan.target, "--vq-profile", plan.profile, *options),
         *("--vq-events", str(events), *chosen),
     ]

@@ -25,6 +25,12 @@ from vq_reference.testing.precision import PRECISIONS, Precision
 
 # set while a law runs: the dtype whose numbers are drawn
 precision: ContextVar[Precision] = ContextVar("precision", default=PRECISIONS["float32"])
+# and (D, K) where the implementation is an instance, whose sizes are given
+given_sizes: ContextVar[tuple[int, int] | None] = ContextVar("given sizes", default=None)
+
+
+class NotApplicable(Exception):
+    """What a law draws cannot be had of this implementation. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,9 @@ def _token(draw: st.DrawFn, codes: Array, place: str) -> Array:
     if place == "on the code" or (place == "tie" and len(codes) == 1):
         return np.asarray(code)
     if place == "tie":
-        other = codes[draw(st.integers(0, len(codes) - 1))]
+        # halfway to the nearest different code, where no third one is nearer
+        apart = np.linalg.norm(codes - code, axis=1)
+        other = codes[np.argmin(np.where(apart > 0, apart, np.inf))]
         return np.asarray((code + other) / 2)
     if place in ("tiny", "huge"):
         limit = precision.get()
@@ -147,11 +155,23 @@ def _through(codes: Array, layer: Layer) -> Array:
     return np.asarray(codes @ layer.weight / float(np.max(np.abs(layer.weight))) ** 2)
 
 
+def _coarse(codes: Array) -> Array:
+    """Return codes on a grid of 1/16 of the largest entry: halfway between two is a number, and a tie is exact."""
+    step = np.ldexp(1.0, np.frexp(np.max(np.abs(codes)))[1] - 4)
+    rounded = np.round(codes / step) * step
+    return np.where(np.any(rounded, axis=1, keepdims=True), rounded, np.eye(1, codes.shape[1]) * step)
+
+
 @st.composite
 def codebooks(draw: st.DrawFn, dim: int, most: int, places: Sequence[str] = REGULAR) -> Array:
     """Draw effective codes, (K, D) with K from 1 to `most`; one may be drawn twice, and be zero where places allow."""
     codes = draw(vectors(dim, draw(sizes(most))))
-    if len(codes) > 1 and draw(st.booleans()):
+    if draw(st.booleans()):
+        event("coarse codes")
+        codes = _coarse(codes)
+    if wanted := given_sizes.get():
+        codes = np.resize(codes, (wanted[1], dim))  # all K of them, by repetition
+    elif len(codes) > 1 and draw(st.booleans()):
         event("duplicated code")
         codes[-1] = codes[0]
     if "zero code" in places and draw(st.booleans()):
@@ -161,6 +181,18 @@ def codebooks(draw: st.DrawFn, dim: int, most: int, places: Sequence[str] = REGU
 
 
 TRAINED: tuple[Estimator, ...] = ("straight_through", "rotation")
+
+
+def _dims(least: int, most: int) -> st.SearchStrategy[int]:
+    """Draw D, or take that of an instance. Raises NotApplicable where the law is not about that D."""
+    if not (wanted := given_sizes.get()):
+        return st.integers(least, most)
+    dim = wanted[0]
+    if dim < least or most == 1 < dim:
+        raise NotApplicable(f"it is an instance of {dim} dimensions, and the law is about {least} to {most}")
+    return st.just(dim)
+
+
 betas = st.sampled_from([0.25, 0.5, 2.0, 0.0])
 weights = st.sampled_from([1.0, 2.0, 0.75, 10.0])
 
@@ -177,7 +209,7 @@ def cases(
 
     Leaves out one dimension, where there is nothing to turn and which nobody trains, unless `dims` says otherwise.
     """
-    dim = draw(st.integers(*dims))
+    dim = draw(_dims(*dims))
     codes = draw(codebooks(dim, most_codes, places))
     layer = draw(signed_permutations(dim))
     chosen = draw(st.sampled_from(TRAINED)) if estimator is None else estimator
@@ -192,8 +224,9 @@ def crowds(draw: st.DrawFn, offsets: Sequence[float] = (0.0, 10.0, 1000.0)) -> C
     `torch.cdist` turns from differences to the expanded square above 25 rows on either side, so both sides of that are
     drawn. The numbers come from a seeded generator: what matters here is how many they are.
     """
-    dim, layer_seed = draw(st.integers(2, 6)), draw(st.integers(0, 2**16))
-    count, codebook_size = draw(sizes(40)), draw(sizes(40))
+    dim, layer_seed = draw(_dims(2, 6)), draw(st.integers(0, 2**16))
+    count = draw(sizes(40))
+    codebook_size = wanted[1] if (wanted := given_sizes.get()) else draw(sizes(40))
     offset = draw(st.sampled_from(offsets))
     event(f"offset {offset:g}")
     event("more than 25 rows" if max(count, codebook_size) > 25 else "at most 25 rows")
@@ -216,6 +249,8 @@ def transform_cases(draw: st.DrawFn, layers: int) -> Case:
 
     Biases are halves, so that no ReLU stands at its kink, where its derivative is a convention.
     """
+    if given_sizes.get():
+        raise NotApplicable("it is an instance, and the law varies the sizes of the transform")
     dim, frozen_dim = draw(st.integers(2, 4)), draw(st.integers(1, 4))
     widths = [frozen_dim] + [draw(st.integers(1, 5)) for _ in range(layers - 1)] + [dim]
     transform = tuple(

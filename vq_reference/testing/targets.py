@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from vq_reference.testing.adapters import sim_vq
+from vq_reference.testing.adapters import lucidrains, packaged, sim_vq
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.oracle import oracle
 
@@ -15,7 +15,7 @@ from vq_reference.testing.adapters.oracle import oracle
 class Ready:
     """An adapter that comes with this package: how to make it, and the distribution that it is about, if not ours."""
 
-    make: Callable[[], Implementation]
+    make: Callable[..., Implementation]
     distribution: str | None = None
 
 
@@ -25,6 +25,18 @@ READY: dict[str, Ready] = {
     "reference.SimVQ[channel_first]": Ready(partial(sim_vq.reference_module, channel_first=True)),
     "lucidrains.SimVQ": Ready(sim_vq.lucidrains, "vector-quantize-pytorch"),
     "lucidrains.SimVQ[channel_first]": Ready(partial(sim_vq.lucidrains, channel_first=True), "vector-quantize-pytorch"),
+    **{
+        f"lucidrains.VectorQuantize[{mode}]" if mode else "lucidrains.VectorQuantize": Ready(
+            partial(lucidrains.vector_quantize, mode), lucidrains.PACKAGE
+        )
+        for mode in lucidrains.MODES
+    },
+    "lucidrains.ResidualVQ[one]": Ready(lucidrains.residual_vq, lucidrains.PACKAGE),
+    "lucidrains.ResidualSimVQ[one]": Ready(lucidrains.residual_sim_vq, lucidrains.PACKAGE),
+    "diffusers.VectorQuantizer": Ready(packaged.diffusers_vq, "diffusers"),
+    "diffusers.VectorQuantizer[not_legacy]": Ready(partial(packaged.diffusers_vq, legacy=False), "diffusers"),
+    "encodec.VectorQuantization": Ready(packaged.encodec_vq, "encodec"),
+    "snac.VectorQuantize": Ready(packaged.snac_vq, "snac"),
 }
 
 
@@ -53,11 +65,14 @@ def ready(target: str) -> Ready:
     return READY[target]
 
 
-def implementation_of(target: str) -> Implementation:
-    """Return the implementation that a target names. Raises TargetUnavailable."""
+def implementation_of(target: str, **options: str) -> Implementation:
+    """Return the implementation that a target names. Raises TargetUnavailable.
+
+    options: `device` and `dtype` for its maker, as in torch, where they are not to be what it takes by itself.
+    """
     adapter = ready(target)
     try:
-        return adapter.make()
+        return adapter.make(**options)
     except Exception as error:
         remedy = f": install {adapter.distribution}, or name a release with --with" if adapter.distribution else ""
         raise TargetUnavailable(

@@ -21,12 +21,35 @@ class Verdict(str, Enum):
 
 
 @dataclass(frozen=True)
+class Counterexample:
+    """The smallest case found that breaks a law.
+
+    inputs: a line for each array and number that was drawn. what: the quantity that was measured, and where: the index
+    of its worst entry; expected, actual, bound, margin: of that entry; None where the law ended otherwise, as by an
+    exception. derivations: the bounds that the law is made of. fits: ratios of actual to expected that fit in every
+    entry. script: source that shows the fault alone; no_script: why there is none.
+    """
+
+    inputs: Sequence[str]
+    what: str = ""
+    where: Sequence[int] = ()
+    expected: float | None = None
+    actual: float | None = None
+    bound: float | None = None
+    margin: float | None = None
+    derivations: Sequence[str] = ()
+    fits: Sequence[str] = ()
+    script: str = ""
+    no_script: str = ""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One law on one implementation.
 
     level: "must" or "should". margins: the largest measured ÷ bound of each quantity, where the law held. message: what
-    was expected and found, or why the law does not apply. counterexample: the smallest input that breaks it, as text.
-    expectation: why the law is expected to break; a law that then holds fails the run as much as a broken one.
+    was expected and found, or why the law does not apply. examples: how many inputs it was tried on. expectation: why
+    the law is expected to break; one that then holds fails the run as much as a broken one.
     """
 
     law: str
@@ -34,10 +57,11 @@ class Outcome:
     sentence: str
     verdict: Verdict
     message: str = ""
-    counterexample: str = ""
     margins: Mapping[str, float] = field(default_factory=dict)
+    examples: int = 0
     seconds: float = 0.0
     expectation: str = ""
+    counterexample: Counterexample | None = None
 
     @property
     def margin(self) -> float | None:
@@ -66,7 +90,9 @@ class Outcome:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Outcome:
         """Return the outcome that `as_json` was made from."""
-        return cls(**{**data, "verdict": Verdict(data["verdict"])})
+        found = data["counterexample"]
+        made = {"verdict": Verdict(data["verdict"]), "counterexample": Counterexample(**found) if found else None}
+        return cls(**{**data, **made})
 
 
 @dataclass(frozen=True)

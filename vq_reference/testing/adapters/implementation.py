@@ -131,8 +131,13 @@ class Implementation:
     loss_weights: the wanted layer → (a, b), weights of the codebook half and the encoder half. Here belongs β on the
     other half for old checkpoints, a loss without codebook half (EMA), a sum over the entries of a token (a factor D).
     loss_reduction: over tokens; "sum" takes the sum over all N·D entries.
+    loss_value: the wanted layer → c, where ℓ has the value c·mean(x − q)² and c is not a + b: one mean square without a
+    stop trains both ends with twice the weight that its value shows. None for a + b.
     metric: what the choice minimises; "cosine" compares directions.
     state_changes: names of buffers that a forward in training may change.
+    sizes: (D, K) where the implementation is an instance, whose sizes are given; None where any can be built.
+    script: the wanted layer → lines of plain torch that take `x`, (N, D), and define `output`, `indices`, `loss`,
+    `codes` and `parameters`; a script for a bug report is made of them. See `adapters.scripts`.
     """
 
     name: str
@@ -142,8 +147,11 @@ class Implementation:
     versions: Mapping[str, str] = field(default_factory=dict)
     loss_weights: Callable[[SimVQ], tuple[float, float]] = two_halves
     loss_reduction: Literal["mean", "sum"] = "mean"
+    loss_value: Callable[[SimVQ], float] | None = None
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
+    sizes: tuple[int, int] | None = None
+    script: Callable[[SimVQ], str] | None = None
 
     def __post_init__(self) -> None:
         unknown = self.capabilities - set(CAPABILITIES)

@@ -13,9 +13,9 @@ from torch import Tensor
 import vq_reference
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.adapters.layout import Layout
+from vq_reference.testing.adapters.scripts import sim_vq_script
 from vq_reference.testing.adapters.tensors import sequential, set_exactly
-from vq_reference.testing.adapters.torch_layer import CHANNEL_LAST, Layouts, Returned, TorchLayer
+from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
 
 # how each constructor argument has been called, newest name first
@@ -65,10 +65,8 @@ def sim_vq(
     """
     known = inspect.signature(module_class).parameters
     takes_transform, any_rank = "codebook_transform" in known, "channel_first" in known
-    layouts = CHANNEL_LAST if any_rank else Layouts(Layout.of("B T D"), Layout.of("B T D"), Layout.of("B T"))
-    if channel_first:
-        axes = "..." if any_rank else "H W"
-        layouts = Layouts(Layout.of(f"B D {axes}"), Layout.of(f"B D {axes}"), Layout.of(f"B {axes}"))
+    axes = {(False, False): "B T D", (False, True): "... D", (True, False): "B D H W", (True, True): "B D ..."}
+    layouts = Layouts.of(axes[channel_first, any_rank], loss=())
 
     def build(reference: SimVQ) -> TorchLayer:
         place, torch_dtype = torch.device(device), getattr(torch, dtype)
@@ -120,4 +118,5 @@ def sim_vq(
         precision=PRECISIONS[dtype],
         capabilities=frozenset(ALWAYS | {capability for capability, there in optional.items() if there}),
         versions={**versions, "torch": torch.__version__},
+        script=sim_vq_script(module_class.__module__.partition(".sim_vq")[0], takes_transform),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.arguments import Array
+from vq_reference.testing.adapters.places import paths
 
 
 def array_of(tensor: Tensor) -> Array:
@@ -27,23 +28,10 @@ def set_exactly(target: Tensor, values: Array) -> None:
         raise ValueError(f"{target.dtype} does not hold these values exactly: draw the case in that dtype")
 
 
-def tensors_in(returned: Any) -> list[Tensor]:
-    """Return every tensor in what a forward returned: tuples, lists, mappings and objects, nested."""
-    if isinstance(returned, Tensor):
-        return [returned]
-    if isinstance(returned, Mapping):
-        parts: Sequence[Any] = list(returned.values())
-    elif isinstance(returned, (tuple, list)):
-        parts = returned
-    else:
-        parts = [] if isinstance(returned, nn.Module) else list(getattr(returned, "__dict__", {}).values())
-    return [tensor for part in parts for tensor in tensors_in(part)]
-
-
 def overwrite(returned: Any) -> None:
     """Overwrite, in place, every tensor in `returned`: floats by NaN, integers and booleans by their complement."""
     with torch.no_grad():
-        for tensor in tensors_in(returned):
+        for _, tensor in paths(returned):
             for axis, stride in enumerate(tensor.stride()):
                 if stride == 0 and tensor.shape[axis] > 1:  # several entries in one place: torch writes to one at most
                     tensor = tensor.narrow(axis, 0, 1)
@@ -51,6 +39,19 @@ def overwrite(returned: Any) -> None:
                 tensor.fill_(torch.nan)
             else:
                 tensor.bitwise_not_()
+
+
+def turning(dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return P, (dim, dim), for projections that round nothing and are not the identity: P'P = I, P'P x = x exactly.
+
+    >>> turning(3, torch.float32, torch.device("cpu"))
+    tensor([[ 0.,  0.,  1.],
+            [ 0., -1.,  0.],
+            [ 1.,  0.,  0.]])
+    """
+    signs = torch.ones(dim, dtype=dtype, device=device)
+    signs[1::2] = -1
+    return torch.diag(signs).flip(1)
 
 
 def sequential(layers: Sequence[Any], dtype: torch.dtype, device: torch.device) -> tuple[nn.Module, dict[str, Tensor]]:

@@ -27,24 +27,40 @@ class Returned(NamedTuple):
 
 @dataclass(frozen=True)
 class Layouts:
-    """Where tokens, outputs and indices lie, and the shape of the loss."""
+    """Where tokens, outputs and indices lie, and the shape of the loss; None for one number of any rank."""
 
     x: Layout
     output: Layout
     indices: Layout
-    loss: tuple[int, ...] = ()
+    loss: tuple[int, ...] | None = ()
+
+    @classmethod
+    def of(
+        cls, x: str, output: str | None = None, indices: str | None = None, loss: tuple[int, ...] | None = None
+    ) -> Layouts:
+        """Read layouts from text. Outputs lie as the tokens do unless said otherwise, indices too, without D."""
+        tokens = Layout.of(x)
+        return cls(
+            tokens,
+            tokens if output is None else Layout.of(output),
+            tokens.without_channel() if indices is None else Layout.of(indices),
+            loss,
+        )
 
 
-CHANNEL_LAST = Layouts(Layout.of("... D"), Layout.of("... D"), Layout.of("..."))
+CHANNEL_LAST = Layouts.of("... D", loss=())
 
 
 @dataclass
 class TorchLayer:
     """A module, its codes set, called as the laws call.
 
-    call: x as the module takes it → what its forward returns. read: that → Returned. codes: the effective codebook, as
-    a leaf; or the submodule whose forward returns it; or None. parameters: the transform's, by the oracle's names.
-    frozen: the codes that must not be trained, or None. decode_indices: indices as they lie → outputs as they lie.
+    call: x as the module takes it → what its forward returns. read: that → Returned.
+    codes: the effective codebook, as a leaf; or the submodule whose forward returns it; or None.
+    codes_transposed: they lie as (D, K).
+    parameters: the transform's, by the oracle's names. frozen: the codes that must not be trained, or None.
+    decode_indices: indices as they lie → outputs as they lie.
+    freeze: called once the mode is set, so that no forward changes the state.
     """
 
     module: nn.Module
@@ -53,16 +69,20 @@ class TorchLayer:
     device: torch.device
     read: Callable[[Any], Returned] = lambda returned: Returned(*returned)
     codes: Tensor | nn.Module | None = None
+    codes_transposed: bool = False
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     frozen: Tensor | None = None
     layouts: Layouts = CHANNEL_LAST
     decode_indices: Callable[[Tensor], Tensor] | None = None
+    freeze: Callable[[Any], object] | None = None
     _last: Any = None
 
     def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
         """Forward once, backward once for each cotangent. An output of another shape than declared comes as it is."""
         arranged = _Arranged.of(self.layouts, x.shape, how.leading)
         self.module.train(how.training)
+        if self.freeze:
+            self.freeze(self.module)
         entering = self._entering(x, arranged, how)
         with torch.set_grad_enabled(how.gradient != "no_grad"), self._watched() as codes:
             self._last = self.call(entering)
@@ -147,10 +167,14 @@ class TorchLayer:
             gradient = found.get(id(tensor))
             return None if gradient is None else array_of(gradient)
 
-        at_x = found.get(id(entering))
+        at_x, codebook = found.get(id(entering)), arrived(at_codes)
+        if codebook is not None:
+            # a codebook for each head, or an axis of size 1 before it: what they are set to is one and the same
+            codebook = codebook.reshape(-1, *codebook.shape[-2:]).sum(axis=0)
+            codebook = codebook.T if self.codes_transposed else codebook
         return Gradients(
             x=None if at_x is None else arranged.tokens_of_input(at_x),
-            codebook=arrived(at_codes),
+            codebook=codebook,
             parameters={name: arrived(tensor) for name, tensor in self.parameters.items()},
             frozen=arrived(self.frozen),
         )
@@ -166,9 +190,14 @@ class TorchLayer:
             indices_expected=() if indices is None else arranged.layouts.indices.shape(arranged.sizes),
             indices_dtype="" if indices is None else _name(indices),
             loss_shape=() if loss is None else tuple(loss.shape),
-            loss_expected=() if loss is None else self.layouts.loss,
+            loss_expected=self._loss_expected(loss),
             same_device=all(tensor.device == entering.device for tensor in given),
         )
+
+    def _loss_expected(self, loss: Tensor | None) -> tuple[int, ...]:
+        if loss is None or (self.layouts.loss is None and loss.numel() != 1):
+            return ()
+        return tuple(loss.shape) if self.layouts.loss is None else self.layouts.loss
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.as_tensor(np.array(array)).to(self.device, self.dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import platform
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -123,12 +122,11 @@ def expect(
 ) -> list[Outcome]:
     """Return the outcomes with what was expected written into them: a broken or crashed law becomes expected.
 
-    versions: of the packages that the target consists of; that of Python is added. A law that holds keeps its verdict,
-    and fails by `Outcome.holds_unexpectedly`.
+    versions: of the packages that the target consists of, and of "python". A law that holds keeps its verdict, and
+    fails by `Outcome.holds_unexpectedly`.
     """
     today = today or datetime.date.today()
     at_hand: dict[str, str] = {canonicalize_name(name): version for name, version in versions.items()}
-    at_hand["python"] = platform.python_version()
     judged = []
     for outcome in outcomes:
         of_law = [e for e in expectations if e.law == outcome.law and e.applies(target, at_hand, today)]

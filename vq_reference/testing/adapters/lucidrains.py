@@ -1,0 +1,201 @@
+"""vector-quantize-pytorch's VectorQuantize, ResidualVQ and ResidualSimVQ, in the modes that most people train.
+
+A mode that this release has no argument for is refused when it is made. The codebook by moving average is frozen
+here: laws state what one forward does, not what a sequence of them does to the codes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
+from vq_reference.testing.adapters.tensors import turning
+
+PACKAGE = "vector-quantize-pytorch"
+HEADS = 2
+DECODE = "get_codes_from_indices"
+# arguments of each; heads and projections are seen through `_two_heads` and `_projected`
+MODES: Mapping[str, Mapping[str, Any]] = {
+    "": {},
+    "learnable": {"learnable_codebook": True, "ema_update": False},
+    "cosine": {"use_cosine_sim": True},
+    "channel_first": {"channel_last": False},
+    "image": {"accept_image_fmap": True},
+    "heads": {"heads": HEADS},
+    "separate_heads": {"heads": HEADS, "separate_codebook_per_head": True},
+    "projections": {},
+}
+LAYOUTS = {"channel_first": "B D T", "image": "B D H W"}
+
+
+def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu") -> Implementation:
+    """Return VectorQuantize in one of MODES. Raises ImportError, or TypeError for an argument it does not know."""
+    package = importlib.import_module("vector_quantize_pytorch")
+    known = inspect.signature(package.VectorQuantize).parameters
+
+    def make(wanted: Wanted) -> nn.Module:
+        width = {"heads": HEADS, "separate_heads": HEADS, "projections": 2}.get(mode, 1) * wanted.dim
+        arguments = {
+            **({} if width == wanted.dim else {"codebook_dim": wanted.dim}),
+            **({"rotation_trick": wanted.estimator == "rotation"} if "rotation_trick" in known else {}),
+        }
+        module: nn.Module = package.VectorQuantize(
+            dim=width,
+            codebook_size=wanted.codebook_size,
+            commitment_weight=wanted.commitment_weight,
+            **arguments,
+            **MODES[mode],
+        )
+        return module
+
+    def codebook(module: Any, codes: Tensor) -> Tensor:
+        embed: Tensor = module._codebook.embed
+        with torch.no_grad():
+            embed.copy_(nn.functional.normalize(codes, dim=-1) if mode == "cosine" else codes)
+        if mode == "projections":
+            _set_projections(module, codes.shape[1])
+        return embed
+
+    calls = {"heads": _two_heads, "separate_heads": _two_heads, "projections": _projected}
+    learned = mode == "learnable"
+    return torch_quantizer(
+        make,
+        codebook,
+        name=f"lucidrains.VectorQuantize[{mode}]" if mode else "lucidrains.VectorQuantize",
+        x=LAYOUTS.get(mode, "B T D"),
+        loss_weights=lambda wanted: (wanted.commitment_weight if learned else 0.0, wanted.commitment_weight),
+        # of a learnable codebook: one mean square without a stop, which trains both ends
+        loss_value=lambda wanted: wanted.commitment_weight,
+        estimator=["straight_through", "rotation"] if "rotation_trick" in known else "straight_through",
+        metric="cosine" if mode == "cosine" else "euclidean",
+        unit_codes=mode == "cosine",
+        eval_as_training=False,
+        decode=DECODE if mode not in calls and hasattr(package.VectorQuantize, DECODE) else None,
+        call=calls.get(mode),
+        freeze=None if learned else _without_average,
+        packages=[PACKAGE],
+        dtype=dtype,
+        device=device,
+    )
+
+
+def residual_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
+    """Return ResidualVQ with one quantizer, which is a quantizer. Raises ImportError."""
+    package = importlib.import_module("vector_quantize_pytorch")
+    rotates = "rotation_trick" in inspect.signature(package.VectorQuantize).parameters
+
+    def make(wanted: Wanted) -> nn.Module:
+        module: nn.Module = package.ResidualVQ(
+            dim=wanted.dim,
+            num_quantizers=1,
+            codebook_size=wanted.codebook_size,
+            commitment_weight=wanted.commitment_weight,
+            **({"rotation_trick": wanted.estimator == "rotation"} if rotates else {}),
+        )
+        return module
+
+    return torch_quantizer(
+        make,
+        "layers.0._codebook.embed",
+        name="lucidrains.ResidualVQ[one]",
+        x="B T D",
+        indices="B T 1",
+        loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
+        estimator=["straight_through", "rotation"] if rotates else "straight_through",
+        eval_as_training=False,
+        freeze=lambda module: _without_average(module.layers[0]),
+        decode="get_output_from_indices" if hasattr(package.ResidualVQ, "get_output_from_indices") else None,
+        packages=[PACKAGE],
+        dtype=dtype,
+        device=device,
+    )
+
+
+def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
+    """Return ResidualSimVQ with one quantizer. Raises ImportError."""
+    package = importlib.import_module("vector_quantize_pytorch")
+    known = inspect.signature(package.SimVQ).parameters
+
+    def make(wanted: Wanted) -> nn.Module:
+        optional = {"commitment_weight": wanted.commitment_weight, "codebook_transform": _turned(wanted.dim)}
+        module: nn.Module = package.ResidualSimVQ(
+            dim=wanted.dim,
+            num_quantizers=1,
+            codebook_size=wanted.codebook_size,
+            rotation_trick=wanted.estimator == "rotation",
+            input_to_quantize_commit_loss_weight=wanted.beta,
+            **{key: value for key, value in optional.items() if key in known},
+        )
+        return module
+
+    def codebook(module: Any, codes: Tensor) -> nn.Module:
+        layer = module.layers[0]
+        layer.frozen_codebook.copy_(codes @ turning(codes.shape[1], codes.dtype, codes.device))
+        transform: nn.Module = layer.code_transform
+        return transform
+
+    def weights(wanted: SimVQ) -> tuple[float, float]:
+        weight = wanted.commitment_weight if "commitment_weight" in known else 1.0
+        return weight, weight * wanted.beta
+
+    return torch_quantizer(
+        make,
+        codebook,
+        name="lucidrains.ResidualSimVQ[one]",
+        x="B T D",
+        indices="B T 1",
+        loss_weights=weights,
+        estimator=["straight_through", "rotation"],
+        decode="get_output_from_indices",
+        packages=[PACKAGE],
+        dtype=dtype,
+        device=device,
+    )
+
+
+def _without_average(module: Any) -> None:
+    """Keep the codes as they are: the average moves in training only, in every release."""
+    module._codebook.eval()
+
+
+def _turned(dim: int) -> nn.Module:
+    """Return T(C) = C P', exact and not the identity."""
+    transform = nn.Linear(dim, dim, bias=False)
+    with torch.no_grad():
+        transform.weight.copy_(turning(dim, torch.float32, torch.device("cpu")))
+    return transform
+
+
+def _two_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the tokens to the first head, and the same tokens moved on by one to the second; return the mean of both.
+
+    So what each head does with its own token counts, and a head that were given another's would show.
+    """
+    dim = x.shape[-1]
+    moved = x.roll(1, dims=1)
+    output, indices, loss = module(torch.cat([x, moved], dim=-1))
+    return (output[..., :dim] + output[..., dim:].roll(-1, dims=1)) / 2, indices[..., 0], loss
+
+
+def _projected(module: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Put the tokens where the projection reads, and take the output from where it writes; the rest is noise."""
+    output, indices, loss = module(torch.cat([x, torch.ones_like(x)], dim=-1))
+    return output[..., : x.shape[-1]], indices, loss
+
+
+def _set_projections(module: Any, dim: int) -> None:
+    """Let the first `dim` entries through, unchanged in the codebook's own coordinates: the codes are the law's."""
+    entering: Any = module.project_in[0] if isinstance(module.project_in, nn.Sequential) else module.project_in
+    linears: list[nn.Linear] = [entering, module.project_out]
+    with torch.no_grad():
+        for linear in linears:
+            linear.weight.copy_(torch.eye(*linear.weight.shape))
+            linear.bias.zero_()

@@ -1,0 +1,106 @@
+"""Quantizers of other packages: diffusers' VectorQuantizer, encodec's by moving average, snac's between projections."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
+from vq_reference.testing.adapters.tensors import turning
+
+
+def diffusers_vq(legacy: bool = True, dtype: str = "float32", device: str = "cpu") -> Implementation:
+    """Return diffusers' VectorQuantizer, of VQModel. `legacy`, its default, has β on the codebook half."""
+    package = importlib.import_module("diffusers.models.autoencoders.vae")
+
+    def make(wanted: Wanted) -> nn.Module:
+        module: nn.Module = package.VectorQuantizer(wanted.codebook_size, wanted.dim, wanted.beta, legacy=legacy)
+        return module
+
+    def weights(wanted: SimVQ) -> tuple[float, float]:
+        return (wanted.beta, 1.0) if legacy else (1.0, wanted.beta)
+
+    return torch_quantizer(
+        make,
+        "embedding.weight",
+        name="diffusers.VectorQuantizer" if legacy else "diffusers.VectorQuantizer[not_legacy]",
+        x="B D H W",
+        indices="(B H W)",
+        indices_at=(2, 2),
+        loss_at=1,
+        loss_weights=weights,
+        decode=_diffusers_decode,
+        packages=["diffusers"],
+        dtype=dtype,
+        device=device,
+    )
+
+
+def _diffusers_decode(module: Any, indices: Tensor) -> Tensor:
+    """Decode a flat list of N indices as one image of N × 1, which is told as (B, H, W, D)."""
+    codes: Tensor = module.get_codebook_entry(indices, (1, len(indices), 1, module.vq_embed_dim))
+    return codes
+
+
+def encodec_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
+    """Return encodec's VectorQuantization. Its eval mode returns the raw code, without estimator and with loss 0."""
+    package = importlib.import_module("encodec.quantization.core_vq")
+
+    def make(wanted: Wanted) -> nn.Module:
+        module: nn.Module = package.VectorQuantization(
+            wanted.dim, wanted.codebook_size, kmeans_init=False, commitment_weight=wanted.commitment_weight
+        )
+        return module
+
+    return torch_quantizer(
+        make,
+        "_codebook.embed",
+        name="encodec.VectorQuantization",
+        x="B D T",
+        loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
+        eval_as_training=False,
+        decode="decode",
+        freeze=lambda module: module._codebook.eval(),
+        packages=["encodec"],
+        dtype=dtype,
+        device=device,
+    )
+
+
+def snac_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
+    """Return snac's VectorQuantize: nearest by cosine, between two projections. It returns no loss."""
+    package = importlib.import_module("snac.vq")
+
+    def make(wanted: Wanted) -> nn.Module:
+        module: nn.Module = package.VectorQuantize(wanted.dim, wanted.codebook_size, wanted.dim)
+        return module
+
+    return torch_quantizer(
+        make,
+        _between_projections,
+        name="snac.VectorQuantize",
+        x="B D T",
+        loss_at=None,
+        metric="cosine",
+        packages=["snac"],
+        dtype=dtype,
+        device=device,
+    )
+
+
+def _between_projections(module: Any, codes: Tensor) -> None:
+    """Turn the tokens by P on their way in and back on their way out, and turn the codes, so that theirs are the law's.
+
+    Returns None: the gradient at the embedding is the one at P c, not at c.
+    """
+    turn = turning(codes.shape[1], codes.dtype, codes.device)
+    with torch.no_grad():
+        for conv, matrix in ((module.in_proj, turn), (module.out_proj, turn.T)):
+            conv.weight = matrix.unsqueeze(-1)  # under weight normalisation: direction and length, both exact
+            conv.bias.zero_()
+        module.codebook.weight.copy_(codes @ turn.T)

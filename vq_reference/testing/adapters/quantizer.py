@@ -1,0 +1,223 @@
+"""An adapter for a torch quantizer, from what makes it and what it declares. The defaults are the common case."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vq_reference.codebook import Layer
+from vq_reference.estimators import Estimator
+from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.declaration import DeclarationContradicted
+from vq_reference.testing.adapters.implementation import Implementation, two_halves
+from vq_reference.testing.adapters.layout import ANY
+from vq_reference.testing.adapters.places import Place, at, outline
+from vq_reference.testing.adapters.tensors import array_of, set_exactly
+from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
+from vq_reference.testing.precision import PRECISIONS
+
+Weights = Callable[[SimVQ], tuple[float, float]]
+
+
+class Wanted(NamedTuple):
+    """What a law wants built: D, K, the estimator, β (of the encoder half) and w (of the whole loss)."""
+
+    dim: int
+    codebook_size: int
+    estimator: Estimator
+    beta: float
+    commitment_weight: float
+
+
+def torch_quantizer(
+    make: Callable[[Wanted], nn.Module] | nn.Module,
+    codebook: str | Callable[[Any, Tensor], Tensor | nn.Module | None],
+    *,
+    name: str = "",
+    x: str = "... D",
+    output: str | None = None,
+    indices: str | None = None,
+    output_at: Place = 0,
+    indices_at: Place | None = 1,
+    loss_at: Place | None = 2,
+    loss_shape: tuple[int, ...] | None = None,
+    loss_weights: tuple[float, float] | Weights = two_halves,
+    loss_value: Callable[[SimVQ], float] | None = None,
+    estimator: Estimator | Iterable[Estimator] = "straight_through",
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    unit_codes: bool = False,
+    eval_as_training: bool = True,
+    decode: str | Callable[[Any, Tensor], Tensor] | None = None,
+    call: Callable[[Any, Tensor], Any] | None = None,
+    freeze: Callable[[Any], object] | None = None,
+    state_changes: Iterable[str] = (),
+    sizes: tuple[int, int] | None = None,
+    packages: Iterable[str] = (),
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Implementation:
+    """Describe a torch module that quantizes.
+
+    make: returns a module of the wanted sizes; or an instance, a trained checkpoint for one, that is copied for every
+    case, with its codes overwritten.
+    codebook: where the codes lie, as the path of a parameter or buffer of (K, D), with axes of size 1 before it or not
+    ("_codebook.embed"), or of (D, K) ("embed.T"); or a function that sets them, (module, codes (K, D)), and returns the
+    tensor at which their gradient arrives, or the submodule whose forward returns them, or None.
+    x, output, indices: layouts, such as "B D H W", "B T D", "... D" (any number of leading dimensions), "(B H W)"
+    (flattened). The output lies as x does, indices as x without D, unless said otherwise.
+    output_at, indices_at, loss_at: where each sits in what the forward returns: a position, a key or attribute, a path
+    of those such as (2, "codes"), () for the returned value itself, a function of it, None for what it does not return.
+    loss_shape: of the loss, None for one number of any rank.
+    loss_weights: (a, b), weights of the codebook half and the encoder half, or a function of the wanted layer.
+    loss_value: weight of the value, where the halves are not stopped from one another and it is not a + b.
+    estimator: the one it trains with, or all that `make` can be asked for.
+    metric: what the choice minimises. unit_codes: the output is a code divided by its length.
+    eval_as_training: whether the eval mode gives the same output, indices and loss.
+    decode: name of the method from indices to outputs, or a function of (module, indices).
+    call: (module, x) → what is returned, where that is more than module(x).
+    freeze: (module) called before each forward, after its mode is set, so that the codes stay.
+    state_changes: buffers that a forward may change all the same.
+    sizes: (D, K) where it can have no other; found by itself for an instance with a path for its codebook.
+    packages: distributions whose version belongs in the report. dtype, device: in what it computes, and where.
+
+    Raises ValueError for an instance whose loss weights are not given: they cannot be asked for.
+
+    >>> from vq_reference.nn import SimVQ
+    >>> def make(wanted):
+    ...     return SimVQ(wanted.dim, wanted.codebook_size, nn.Identity(), rotation_trick=False)
+    >>> made = torch_quantizer(make, "frozen_codebook", loss_weights=(0, 0.25))
+    >>> sorted(made.capabilities - {"state", "form", "eval", "leading"})
+    ['estimator:straight_through', 'indices', 'loss']
+    """
+    instance = make if isinstance(make, nn.Module) else None
+    if instance is not None and loss_at is not None and loss_weights is two_halves:
+        raise ValueError(
+            "loss_weights is not given for an instance: expected (a, b); `vq-check describe` measures them"
+        )
+    weights: Weights = loss_weights if callable(loss_weights) else (lambda _: loss_weights)
+    layouts = Layouts.of(x, output, indices, loss_shape)
+    place, torch_dtype = torch.device(device), getattr(torch, dtype)
+
+    def build(reference: SimVQ) -> TorchLayer:
+        codes = reference.codebook
+        wanted = Wanted(
+            codes.shape[1], codes.shape[0], reference.estimator, reference.beta, reference.commitment_weight
+        )
+        made: Any = make(wanted) if instance is None else copy.deepcopy(instance)
+        module: nn.Module = made.to(place, torch_dtype)
+        arrives = _set_codes(module, codebook, torch.tensor(codes, dtype=torch_dtype, device=place))
+
+        def read(returned: Any) -> Returned:
+            return Returned(
+                _tensor("output_at", returned, output_at, floating=True),
+                None if indices_at is None else _tensor("indices_at", returned, indices_at, floating=False),
+                None if loss_at is None else _tensor("loss_at", returned, loss_at, floating=True),
+            )
+
+        def decoded(chosen: Tensor) -> Tensor:
+            outputs: Tensor = decode(module, chosen) if callable(decode) else getattr(module, str(decode))(chosen)
+            return outputs
+
+        return TorchLayer(
+            module,
+            call=module if call is None else (lambda entering: call(module, entering)),
+            dtype=torch_dtype,
+            device=place,
+            read=read,
+            codes=arrives,
+            codes_transposed=isinstance(codebook, str) and codebook.endswith(".T"),
+            layouts=layouts,
+            decode_indices=None if decode is None else decoded,
+            freeze=freeze,
+        )
+
+    known = sizes if instance is None or sizes else _sizes(instance, codebook)
+    codes = build(_probe(known)).codes
+    trained = codes.requires_grad if isinstance(codes, Tensor) else codes is not None
+    estimators = [estimator] if isinstance(estimator, str) else list(estimator)
+    there = {
+        "indices": indices_at is not None,
+        "loss": loss_at is not None and not unit_codes,
+        "codebook_gradient": trained and not unit_codes,
+        "decode": decode is not None and not unit_codes,
+        "leading": ANY in layouts.x.leading,
+        "eval": eval_as_training,
+        **{f"estimator:{each}": not unit_codes for each in estimators},
+        "state": True,
+        "form": True,
+    }
+    return Implementation(
+        name=name or (make.__class__.__name__ if instance is not None else getattr(make, "__name__", "quantizer")),
+        build=build,
+        precision=PRECISIONS[dtype],
+        capabilities=frozenset(capability for capability, present in there.items() if present),
+        versions=versions_of([*packages, "torch"]),
+        loss_weights=weights,
+        loss_value=loss_value,
+        metric=metric,
+        state_changes=frozenset(state_changes),
+        sizes=known,
+    )
+
+
+def versions_of(distributions: Iterable[str]) -> dict[str, str]:
+    """Return the installed version of each distribution; "unknown" where it is importable but not installed."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _probe(sizes: tuple[int, int] | None) -> SimVQ:
+    """Return any layer of these sizes, (D, K), to see what `make` makes."""
+    dim, codebook_size = sizes or (4, 3)
+    return SimVQ(np.ones((codebook_size, dim)), (Layer(np.eye(dim)),), "straight_through")
+
+
+def _sizes(instance: nn.Module, codebook: Any) -> tuple[int, int]:
+    if callable(codebook):
+        raise ValueError("sizes is None, and codebook a function: expected sizes=(D, K) for an instance")
+    shape = _codes_of(instance, codebook).shape
+    return int(shape[-1]), int(shape[-2])
+
+
+def _codes_of(module: nn.Module, path: str) -> Tensor:
+    """Return the parameter or buffer at a path, as (..., K, D). Raises DeclarationContradicted."""
+    found: Any = module
+    for step in path.removesuffix(".T").split("."):
+        found = getattr(found, step, None)
+    if not isinstance(found, Tensor) or found.ndim < 2:
+        named = [*module.named_parameters(), *module.named_buffers()]
+        there = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in named if tensor.ndim > 1)
+        raise DeclarationContradicted("codebook", repr(path), f"{outline(found)}; there are {there or 'none'}")
+    return found.mT if path.endswith(".T") else found
+
+
+def _set_codes(module: nn.Module, codebook: Any, codes: Tensor) -> Any:
+    """Set the codes, (K, D), and return where their gradient arrives."""
+    if callable(codebook):
+        return codebook(module, codes)
+    target = _codes_of(module, codebook)
+    if target.shape[-2:] != codes.shape:
+        found, wanted = tuple(target.shape), tuple(codes.shape)
+        raise DeclarationContradicted("codebook", repr(codebook), f"{found}, for codes of {wanted}", "(D, K): add .T")
+    set_exactly(target, array_of(codes.expand(target.shape)))
+    return _codes_of(module, codebook.removesuffix(".T"))
+
+
+def _tensor(what: str, returned: Any, place: Place, floating: bool) -> Any:
+    """Return the tensor at a place, or None where None sits there. Raises DeclarationContradicted for anything else."""
+    found = at(what, returned, place)
+    if found is not None and not (isinstance(found, Tensor) and found.dtype.is_floating_point == floating):
+        kind = "a floating tensor" if floating else "a tensor of integers"
+        raise DeclarationContradicted(what, repr(place), f"{outline(found)} in {outline(returned)}", f"expected {kind}")
+    return found

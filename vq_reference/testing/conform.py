@@ -1,0 +1,48 @@
+"""The laws in one test of somebody's own suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.expectations import expect, load
+from vq_reference.testing.judge import judge, versions_of
+from vq_reference.testing.report import text
+from vq_reference.testing.runner import Plan, Result
+from vq_reference.testing.select import select
+from vq_reference.testing.targets import implementation_of
+
+
+def assert_conforms(
+    quantizer: Implementation | str,
+    *,
+    only: Sequence[str] = (),
+    profile: str = "default",
+    seed: int | None = None,
+    strict: bool = False,
+    expectations: Path | str | None = None,
+) -> None:
+    """Raise AssertionError, with the report of a run as its message, unless the quantizer conforms to the laws.
+
+    quantizer: an `Implementation`, or the name of a target as on the command line. only: ids of laws or patterns such
+    as "rotation.*"; empty for all. profile: quick, default or thorough. seed: None for the same examples each time.
+    strict: let a broken should-law fail too. expectations: a TOML file of laws that are expected to break.
+
+    The same laws, ids and verdicts as `vq-check run`, but in this process: a quantizer that hangs or kills the
+    interpreter takes the test with it.
+
+    Raises NothingSelected, ExpectationsRefused and TargetUnavailable as the command line reports them.
+
+    >>> assert_conforms("reference.oracle", only=["rotation.proper"], profile="quick")
+    """
+    catalogue = laws()
+    chosen = select(catalogue, only)
+    expected = load(Path(expectations), catalogue) if expectations else ()
+    tested = implementation_of(quantizer) if isinstance(quantizer, str) else quantizer
+    versions = versions_of(tested)
+    ended = [judge(catalogue[law], tested, profile, seed)[0] for law in chosen]
+    result = Result(Plan(tested.name, chosen, profile, seed), versions, expect(ended, expected, tested.name, versions))
+    if result.account.fails(strict):
+        raise AssertionError("\n" + text({tested.name: result}, strict))

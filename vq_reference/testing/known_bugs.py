@@ -1,0 +1,167 @@
+"""Known bugs by what they look like from outside: which laws they break, and how the numbers are off.
+
+The numbers are ratios, actual to expected, that hold in every entry of the smallest counterexample: an encoder half
+that is missing leaves the gradient at the input at 0 times what it should be, β on the wrong half at 1/β times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vq_reference.simvq import SimVQ
+from vq_reference.testing.measure import LawBroken
+from vq_reference.testing.verdict import Outcome, Verdict
+
+RATIOS: dict[str, Callable[[SimVQ], float]] = {
+    "0": lambda layer: 0.0,
+    "−1": lambda layer: -1.0,
+    "2": lambda layer: 2.0,
+    "β": lambda layer: layer.beta,
+    "1/β": lambda layer: 1 / layer.beta if layer.beta else np.inf,
+    "1/(1 + β)": lambda layer: 1 / (1 + layer.beta),
+    "D": lambda layer: float(layer.transform[-1].weight.shape[0]),
+}
+ANY = ""
+UPSTREAM = "https://github.com/lucidrains/vector-quantize-pytorch/issues/"
+
+
+@dataclass(frozen=True)
+class KnownBug:
+    """One fault that somebody had.
+
+    name: what is wrong. where: who had it. link: where it is discussed. looks: law → the ratio that its counterexample
+    fits, ANY for no particular one. holds: laws that hold with this bug, which tell it from its neighbours.
+    """
+
+    name: str
+    where: str
+    link: str
+    looks: Mapping[str, str]
+    holds: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return f"{self.name}: as {self.where} {self.link}".strip()
+
+
+KNOWN_BUGS = (
+    KnownBug(
+        "encoder share 0",
+        "vector-quantize-pytorch 1.20.1–1.20.10 with the rotation, issue 177",
+        UPSTREAM + "177",
+        {"loss.encoder_half": "0", "loss.formula": "1/(1 + β)"},
+        frozenset({"loss.codebook_half"}),
+    ),
+    KnownBug(
+        "no loss at all",
+        "vector-quantize-pytorch 1.20.0 with the rotation, issue 177",
+        UPSTREAM + "177",
+        {"loss.encoder_half": "0", "loss.codebook_half": "0", "loss.formula": "0"},
+    ),
+    KnownBug(
+        "β on the other half",
+        "taming-transformers with legacy=True, issues 46 and 57",
+        "https://github.com/CompVis/taming-transformers/issues/57",
+        {"loss.encoder_half": "1/β", "loss.codebook_half": "β"},
+        frozenset({"loss.formula"}),
+    ),
+    KnownBug(
+        "the codebook learns nothing",
+        "vector-quantize-pytorch before 1.6.14 with a learnable codebook, issues 47 and 53",
+        UPSTREAM + "47",
+        {"loss.codebook_half": "0"},
+        frozenset({"loss.encoder_half", "loss.formula"}),
+    ),
+    KnownBug(
+        "squares summed over the width",
+        "a sum over D where the formula has a mean",
+        "",
+        {"loss.formula": "D", "loss.encoder_half": "D", "loss.codebook_half": "D"},
+    ),
+    KnownBug(
+        "no estimator",
+        "an output that is handed on without one: the encoder gets no gradient from the decoder",
+        "",
+        {"straight_through.identity": "0"},
+    ),
+    KnownBug(
+        "a reflection in place of the rotation",
+        "one Householder reflection: values and norms are right",
+        "",
+        {"rotation.proper": "−1"},
+        frozenset({"rotation.isometry", "rotation.aligned"}),
+    ),
+    KnownBug(
+        "the rotation is turned the wrong way",
+        "λR in place of λR' in the backward, or x̂ and q̂ exchanged: all norms are right",
+        "",
+        {"rotation.transposed": ANY, "rotation.aligned": ANY},
+        frozenset({"rotation.isometry", "rotation.proper"}),
+    ),
+    KnownBug(
+        "zero input",
+        "vector-quantize-pytorch since 1.18.0 with the rotation: x = 0 comes out as 0, not as its code",
+        "",
+        {"output.extreme": "0"},
+    ),
+    KnownBug(
+        "nearly opposite directions",
+        "vector-quantize-pytorch since 1.18.0: the usual formula of the rotation loses its digits there",
+        "",
+        {"rotation.opposite": ANY},
+        frozenset({"rotation.isometry", "rotation.aligned"}),
+    ),
+    KnownBug(
+        "distances through the expanded square",
+        "torch.cdist above 25 rows, in every release of vector-quantize-pytorch: an offset drowns the distances",
+        "",
+        {"nearest.offset": ANY},
+        frozenset({"nearest.choice"}),
+    ),
+    KnownBug(
+        "a last dimension of one is squeezed away",
+        "vector-quantize-pytorch 1.18.0–1.23.4 with the rotation, issue 228",
+        UPSTREAM + "228",
+        {"output.one_dimension": ANY},
+    ),
+)
+
+
+def fitting(error: LawBroken, layer: SimVQ | None) -> tuple[str, ...]:
+    """Return the ratios r that fit: |actual − r·expected| ≤ (1 + |r|)·bound in every entry.
+
+    The bound is the law's own, once for the actual values and |r| times for the expected ones.
+    """
+    if layer is None or not np.any(error.expected):
+        return ()
+    ratios = {name: ratio(layer) for name, ratio in RATIOS.items()}
+    return tuple(
+        name
+        for name, r in ratios.items()
+        if np.isfinite(r) and np.all(np.abs(error.actual - r * error.expected) <= (1 + abs(r)) * error.bound)
+    )
+
+
+def nearest_known_bug(law: str, outcomes: Iterable[Outcome]) -> KnownBug | None:
+    """Return the known bug that breaks this law and looks most like what broke with it, None where none does.
+
+    outcomes: of all laws that were run on that implementation. Of a bug's laws, those that were run have to look as it
+    says; the bug of which most are seen is the nearest.
+    """
+    ended = {outcome.law: outcome for outcome in outcomes}
+    candidates = [bug for bug in KNOWN_BUGS if law in bug.looks and _looks_like(bug, ended)]
+    return max(candidates, key=lambda bug: len((set(bug.looks) | bug.holds) & set(ended)), default=None)
+
+
+def _looks_like(bug: KnownBug, ended: Mapping[str, Outcome]) -> bool:
+    broken = (Verdict.BROKEN, Verdict.CRASHED, Verdict.EXPECTED)
+    for law, ratio in bug.looks.items():
+        outcome = ended.get(law)
+        if outcome is None or outcome.verdict is Verdict.NOT_APPLICABLE:
+            continue
+        fits = outcome.counterexample.fits if outcome.counterexample else ()
+        if outcome.verdict not in broken or (ratio != ANY and ratio not in fits):
+            return False
+    return all(ended[law].verdict not in broken for law in bug.holds if law in ended)

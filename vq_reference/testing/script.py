@@ -1,0 +1,171 @@
+"""A standalone script for a broken law: it exits 1 while the fault is there and 0 when it is not.
+
+It imports torch, NumPy and the package under test, nothing of ours, so that whoever gets it in a bug report needs
+nothing else. Inputs, expected values and bound stand in it with every bit. No script is handed out that was not run:
+one that does not find the fault here would find it nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+
+from vq_reference.arguments import Array
+from vq_reference.testing.adapters.implementation import Call, Implementation
+from vq_reference.testing.adapters.scripts import exactly
+from vq_reference.testing.border import Border
+from vq_reference.testing.law import Law
+from vq_reference.testing.measure import LawBroken
+from vq_reference.testing.quantities import expression
+
+HEAD = '''"""{sentence}
+
+Law {law} of vq-reference, broken by {target} ({versions}).
+Exits 1 while that is so, 0 when it is not.
+"""
+
+import inspect
+import sys
+
+import numpy as np
+import torch
+
+
+def exactly(numbers):
+    """Turn hexadecimal floats into a float64 tensor, every bit of them."""
+    return torch.from_numpy(np.vectorize(float.fromhex, otypes=[float])(np.array(numbers)))
+
+
+def gradient(value, at):
+    """Return the gradient, and zeros where none arrives."""
+    if not (isinstance(value, torch.Tensor) and value.requires_grad):
+        return torch.zeros_like(at)
+    (arrived,) = torch.autograd.grad(value, at, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(at) if arrived is None else arrived
+
+
+def jacobian(output, x):
+    """Return the Jacobian of each token's output at that token, (N, D, D), in float64."""
+    return torch.stack([gradient(output[:, i].sum(), x) for i in range(output.shape[1])], dim=1).double()
+
+
+x = {x}.to(torch.{dtype}).requires_grad_()  # the smallest input found
+
+'''
+
+COMPARE = """
+
+actual = torch.as_tensor({actual}).detach().double().reshape({shape}){rows}
+expected = {expected}
+bound = {bound}
+error = torch.where(actual == expected, 0.0, (actual - expected).abs())
+broken = ~(error <= bound)
+print({what!r})
+print("expected", expected.tolist())
+print("actual  ", actual.tolist())
+print("bound   ", bound.tolist())
+print("broken" if broken.any() else "holds")
+sys.exit(int(broken.any()))
+"""
+
+CRASH = """
+
+gradient(start, x)
+print("an answer, and no exception: holds")
+sys.exit(0)
+"""
+
+
+class NoScript(Exception):
+    """A law that cannot be shown outside of the suite. The message says why."""
+
+
+def script(law: Law, tested: Implementation, border: Border, error: Exception, versions: Mapping[str, str]) -> str:
+    """Return the script for a law that ended with `error`. Raises NoScript.
+
+    border: what crossed it last. versions: for the heading.
+    """
+    if tested.script is None:
+        raise NoScript(f"the adapter of {tested.name} has no script")
+    if border.reference is None or border.x is None or border.how != Call():
+        raise NoScript("the last call was not an ordinary forward")
+    head = HEAD.format(
+        sentence=law.sentence,
+        law=law.id,
+        target=tested.name,
+        versions=", ".join(f"{name} {version}" for name, version in versions.items()),
+        x=exactly(border.x),
+        dtype=tested.precision.name,
+    )
+    body = head + tested.script(border.reference) + "\n" + _start(border)
+    if not isinstance(error, LawBroken):
+        if isinstance(error, AssertionError):
+            raise NoScript("what the law compares is no number")
+        return _tried(body + CRASH)
+    actual = expression(error.what)
+    if actual is None:
+        raise NoScript(f"{error.what!r} has no expression in plain torch")
+    shape = _shape(body, actual)
+    rows = "" if shape == error.actual.shape else _rows(body, actual, error.actual)
+    numbers = {"expected": exactly(error.expected), "bound": exactly(error.bound)}
+    return _tried(body + COMPARE.format(actual=actual, shape=shape, rows=rows, what=error.what, **numbers))
+
+
+def _start(border: Border) -> str:
+    """Say what the backward starts from, as the law's first one did."""
+    if not border.cotangents:
+        return "start = output.sum() + loss"
+    g, at_loss = border.cotangents[0]
+    terms = [f"(output * {exactly(np.asarray(g))}.to(output.dtype)).sum()"] if np.any(g) else []
+    terms += [{0.0: "", 1.0: "loss"}.get(at_loss, f"{at_loss!r} * loss")]
+    return f"start = {' + '.join(filter(None, terms)) or 'torch.zeros(())'}"
+
+
+def _evaluated(body: str, actual: str) -> Array:
+    names = _run(body + f"\nactual = torch.as_tensor({actual}).detach().double().numpy()\n")[1]
+    if "actual" not in names:
+        raise NoScript("the last call raises when it is made alone")
+    return np.asarray(names["actual"])
+
+
+def _shape(body: str, actual: str) -> tuple[int, ...]:
+    return _evaluated(body, actual).shape
+
+
+def _rows(body: str, actual: str, measured: Array) -> str:
+    """Say which of the rows the law looked at: it leaves out tokens whose choice rounding could change."""
+    whole = _evaluated(body, actual)
+    if whole.size == measured.size:
+        return f".reshape({measured.shape})"
+    if whole.shape[1:] != measured.shape[1:]:
+        raise NoScript(f"the law measured the shape {measured.shape}, the script {whole.shape}")
+    same = [[i for i in range(len(whole)) if np.array_equal(whole[i], row)] for row in measured]
+    if not all(same):
+        raise NoScript("the law measured tokens of several calls")
+    return f"[{[rows[0] for rows in same]}]"
+
+
+def _tried(source: str) -> str:
+    """Return the script, having seen it find the fault."""
+    code, _ = _run(source)
+    if code != 1:
+        raise NoScript("alone, the last call does not show the fault")
+    return source
+
+
+def _run(source: str) -> tuple[int, dict[str, object]]:
+    """Run the script here; return its exit code, 1 for an exception as Python does, and its names."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    code = 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            exec(compile(textwrap.dedent(source), "<script>", "exec"), names)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        except Exception:
+            code = 1
+    return code, names
