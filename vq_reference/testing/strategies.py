@@ -159,7 +159,7 @@ def _coarse(codes: Array) -> Array:
     """Return codes on a grid of 1/16 of the largest entry: halfway between two is a number, and a tie is exact."""
     step = np.ldexp(1.0, np.frexp(np.max(np.abs(codes)))[1] - 4)
     rounded = np.round(codes / step) * step
-    return np.where(np.any(rounded, axis=1, keepdims=True), rounded, np.eye(1, codes.shape[1]) * step)
+    return np.asarray(np.where(np.any(rounded, axis=1, keepdims=True), rounded, np.eye(1, codes.shape[1]) * step))
 
 
 @st.composite
