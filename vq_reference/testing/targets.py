@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -108,7 +109,9 @@ def object_of(target: str) -> Any:
     if not source or not path:
         raise TargetUnavailable(f"target {target!r}: expected package.module:object or path/file.py:object")
     try:
-        found: Any = _file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what an import warns of is its author's business
+            found: Any = _file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
     except Exception as error:
         raise TargetUnavailable(f"target {target}: {source} cannot be imported ({_said(error)})") from error
     for step in path.split("."):
@@ -174,7 +177,9 @@ def _called(target: str, make: Callable[..., Any], asked: dict[str, str]) -> Imp
         raise TargetUnavailable(f"target {target} needs {', '.join(required)}: expected a function without arguments")
     if refused:
         raise TargetUnavailable(f"target {target} takes no {' and no '.join(refused)}: it has a fixed one")
-    made: Implementation = make(**asked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the packages that are imported here
+        made: Implementation = make(**asked)
     return made
 
 

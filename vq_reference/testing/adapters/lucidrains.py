@@ -90,7 +90,8 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
 def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") -> Implementation:
     """Return ResidualVQ as one quantizer: all layers but the first hold zero codes, so that they add nothing.
 
-    Their losses are those of what the first left over: the encoder half counts once for each layer. Raises ImportError.
+    Of more than one no loss is declared: those of the others are of what the first left over, rounding and all.
+    Raises ImportError.
     """
     package = importlib.import_module("vector_quantize_pytorch")
     rotates = "rotation_trick" in inspect.signature(package.VectorQuantize).parameters
@@ -121,8 +122,8 @@ def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") ->
         name=f"lucidrains.ResidualVQ[{layers}]",
         x="B T D",
         indices_at=lambda returned: returned[1][..., 0],
-        loss_at=lambda returned: returned[2].sum(),
-        loss_weights=lambda wanted: (0.0, layers * wanted.commitment_weight),
+        loss_at=2 if layers == 1 else None,
+        loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
         estimator=["straight_through", "rotation"] if rotates else "straight_through",
         eval_as_training=False,
         freeze=freeze,

@@ -16,7 +16,6 @@ from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation, two_halves
-from vq_reference.testing.adapters.layout import ANY
 from vq_reference.testing.adapters.places import Place, at, outline
 from vq_reference.testing.adapters.tensors import array_of, set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
@@ -148,7 +147,7 @@ def torch_quantizer(
         "loss": loss_at is not None and not unit_codes,
         "codebook_gradient": trained and not unit_codes,
         "decode": decode is not None and not unit_codes,
-        "leading": ANY in layouts.x.leading,
+        "leading": layouts.x.any_rank,
         "eval": eval_as_training,
         **{f"estimator:{each}": not unit_codes for each in estimators},
         "state": True,
