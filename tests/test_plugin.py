@@ -136,7 +136,9 @@ def test_an_expected_break_conforms(faulty, tmp_path):
     """As on the command line."""
     path = tmp_path / "expected.toml"
     path.write_text('["straight_through.output"]\nreason = "a known fault"', encoding="utf-8")
-    assert_conforms("faulty.raises", only=["straight_through.output", "rotation.output"], profile="quick", expectations=path)
+    assert_conforms(
+        "faulty.raises", only=["straight_through.output", "rotation.output"], profile="quick", expectations=path
+    )
 
 
 def test_a_selection_of_nothing_does_not_conform():
