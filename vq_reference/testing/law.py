@@ -76,10 +76,12 @@ class Law:
         if self.draws:
             test = _configured(given(**self.draws)(example), PROFILES[profile], seed)
         token = strategies.precision.set(implementation.precision)
+        offered = strategies.offers.set(implementation.capabilities)
         try:
             test()
         finally:
             strategies.precision.reset(token)
+            strategies.offers.reset(offered)
         return margins
 
 

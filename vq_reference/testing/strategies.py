@@ -25,6 +25,8 @@ from vq_reference.testing.precision import PRECISIONS, Precision
 
 # set while a law runs: the dtype whose numbers are drawn
 precision: ContextVar[Precision] = ContextVar("precision", default=PRECISIONS["float32"])
+# and its capabilities: heads, projections, masks and the like are drawn where there are such
+offers: ContextVar[frozenset[str]] = ContextVar("offers", default=frozenset())
 
 
 @dataclass(frozen=True)

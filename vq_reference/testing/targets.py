@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from vq_reference.testing.adapters import sim_vq
+from vq_reference.testing.adapters import sim_vq, vector_quantize
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.oracle import oracle
 
@@ -23,6 +23,9 @@ READY: dict[str, Ready] = {
     "reference.oracle": Ready(oracle),
     "reference.SimVQ": Ready(sim_vq.reference_module),
     "reference.SimVQ[channel_first]": Ready(partial(sim_vq.reference_module, channel_first=True)),
+    "reference.VectorQuantize": Ready(vector_quantize.vector_quantize),
+    "reference.ResidualQuantizer": Ready(vector_quantize.residual_quantizer),
+    "compiled.VectorQuantize": Ready(partial(vector_quantize.vector_quantize, compiles=True)),
     "lucidrains.SimVQ": Ready(sim_vq.lucidrains, "vector-quantize-pytorch"),
     "lucidrains.SimVQ[channel_first]": Ready(partial(sim_vq.lucidrains, channel_first=True), "vector-quantize-pytorch"),
 }

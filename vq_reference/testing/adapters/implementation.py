@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.lasting import LASTING, Lasting
 from vq_reference.testing.precision import Precision
 
 # What an implementation may declare that it has. A law that needs more is not applicable to it, never broken.
@@ -29,6 +30,7 @@ CAPABILITIES = {
     "form": "shapes and dtypes of what it returns",
     "leading": "any number of leading dimensions",
     "eval": "an eval mode that quantizes as training does",
+    **LASTING,
 }
 
 
@@ -133,6 +135,7 @@ class Implementation:
     loss_reduction: over tokens; "sum" takes the sum over all N·D entries.
     metric: what the choice minimises; "cosine" compares directions.
     state_changes: names of buffers that a forward in training may change.
+    lasting: how to build layers that live longer than one call, for the laws of state, masks, heads and stacks.
     """
 
     name: str
@@ -144,6 +147,7 @@ class Implementation:
     loss_reduction: Literal["mean", "sum"] = "mean"
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
+    lasting: Lasting | None = None
 
     def __post_init__(self) -> None:
         unknown = self.capabilities - set(CAPABILITIES)
