@@ -25,7 +25,7 @@ READY: dict[str, Ready] = {
     "reference.SimVQ[channel_first]": Ready(partial(sim_vq.reference_module, channel_first=True)),
     "reference.VectorQuantize": Ready(vector_quantize.vector_quantize),
     "reference.ResidualQuantizer": Ready(vector_quantize.residual_quantizer),
-    "compiled.VectorQuantize": Ready(partial(vector_quantize.vector_quantize, compiles=True)),
+    "reference.VectorQuantize[compiled]": Ready(partial(vector_quantize.vector_quantize, compiles=True)),
     "lucidrains.SimVQ": Ready(sim_vq.lucidrains, "vector-quantize-pytorch"),
     "lucidrains.SimVQ[channel_first]": Ready(partial(sim_vq.lucidrains, channel_first=True), "vector-quantize-pytorch"),
 }
