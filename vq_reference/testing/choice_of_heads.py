@@ -9,6 +9,8 @@ from vq_reference.arguments import Array
 from vq_reference.testing import bounds, bounds_state
 from vq_reference.vector_quantize import VectorQuantize
 
+SHORTEST = 0.25
+
 
 def heads_of(layer: VectorQuantize, x: Array) -> Array:
     """Return the heads t that the oracle chooses for, (N, H, D)."""
@@ -23,28 +25,43 @@ def codes_of(layer: VectorQuantize, head: int) -> Array:
     return cosine.unit(codes) if layer.unit else codes
 
 
+def off(layer: VectorQuantize, x: Array, u: float) -> Array:
+    """Bound on ‖fl(t) − t‖, (N, H): `bounds_state.affine`, then at most 2/‖h‖ of it and a rounding for a direction."""
+    error = np.linalg.norm(_split(layer, bounds_state.affine(layer.project_in, x, u)), axis=2)
+    if not layer.unit:
+        return np.asarray(error)
+    return np.asarray(2 * error / np.maximum(lengths_of(layer, x), SHORTEST) + bounds_state.unit(layer.codes.shape[2], u))
+
+
+def lengths_of(layer: VectorQuantize, x: Array) -> Array:
+    """Return ‖h‖, (N, H), before any division by it."""
+    hidden = x if layer.project_in is None else x @ layer.project_in.weight.T + layer.project_in.bias
+    return np.asarray(np.linalg.norm(_split(layer, hidden), axis=2))
+
+
+def _split(layer: VectorQuantize, rows: Array) -> Array:
+    return rows.reshape(len(rows), layer.heads, layer.codes.shape[2])
+
+
 def decided(layer: VectorQuantize, x: Array, u: float) -> Array:
     """Return, (N,) bool, whether in every head the nearest code is nearer than any different one by more than rounding.
 
     `bounds.excess_by_expansion`, and tokens and codes that are themselves off by δ: a square of a distance d is then
-    off by 2dδ + δ². Heads of no length, which have no direction, are not decided under the cosine metric.
+    off by 2dδ + δ². Heads shorter than 1/4, which have hardly a direction, are not decided under the cosine metric.
     """
-    heads, answer = heads_of(layer, x), np.ones(len(x), bool)
-    width = layer.codes.shape[2]
-    off = np.linalg.norm(bounds_state.affine(layer.project_in, x, u).reshape(len(x), layer.heads, width), axis=2)
+    heads, delta = heads_of(layer, x), off(layer, x, u)
+    answer = np.ones(len(x), bool)
     if layer.unit:
-        hidden = x if layer.project_in is None else x @ layer.project_in.weight.T + layer.project_in.bias
-        length = np.linalg.norm(hidden.reshape(len(x), layer.heads, width), axis=2)
-        answer &= (length > 0.25).all(axis=1)
-        off = 2 * off / np.maximum(length, 0.25) + 2 * bounds_state.unit(width, u)
+        answer &= (lengths_of(layer, x) > SHORTEST).all(axis=1)
+        delta = delta + bounds_state.unit(layer.codes.shape[2], u)
     for head in range(layer.heads):
-        t, codes, delta = heads[:, head], codes_of(layer, head), off[:, head]
+        t, codes = heads[:, head], codes_of(layer, head)
         distances = nearest.distances(t, codes)
         best = codes[distances.argmin(axis=1)]
         shortest = distances.min(axis=1)
         for code, distance in zip(codes, distances.T, strict=True):
             rival = np.broadcast_to(code, best.shape)
-            moved = 2 * delta * (distance + shortest) + 2 * delta**2
+            moved = 2 * delta[:, head] * (distance + shortest) + 2 * delta[:, head] ** 2
             gap = distance**2 - shortest**2
             answer &= (rival == best).all(axis=1) | (gap > bounds.excess_by_expansion(t, best, rival, u) + moved)
     return answer

@@ -66,7 +66,8 @@ class LastingTorch:
         present = None if mask is None else torch.as_tensor(mask).reshape(leading)
         until = None if lengths is None else torch.as_tensor(lengths)
         autocast = torch.autocast("cpu", torch.bfloat16) if self.autocast else contextlib.nullcontext()
-        with torch.set_grad_enabled(use.with_grad), autocast:
+        with torch.random.fork_rng(devices=()), torch.set_grad_enabled(use.with_grad), autocast:
+            torch.manual_seed(0)  # what a layer draws is the same each time it is asked
             given = self.access.call(self.module, entering, present, until)
         return Reply(
             output=array_of(given.output).reshape(x.shape),
