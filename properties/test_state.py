@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
+from vq_reference.testing import bounds_state
 from vq_reference.testing.adapters.lasting import Use
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.same_reply import as_it_is, assert_same_reply, assert_same_state
 from vq_reference.testing.strategies_lasting import start, subjects
-from vq_reference.testing import bounds_state
 
 USER = "what a user of torch.nn.Module relies on"
 LASTING = {"lasting"}
@@ -30,9 +30,10 @@ def assert_acts_as(implementation, subject, layer, carried):
     """Both have the same state, give the same reply, and have the same state after it."""
     assert_same_state(layer.state(), carried.state())
     oracle, begin = as_it_is(subject.layer, layer), start(subject.x)
-    first, second = layer(subject.x, begin), carried(subject.x, begin)
     u = implementation.precision.unit_roundoff
-    assert_same_reply(oracle, subject.x, begin, first, second, u)
+    for training in (False, True):
+        first, second = (each(subject.x, begin, Use(training)) for each in (layer, carried))
+        assert_same_reply(oracle, subject.x, begin, first, second, u)
     assert_same_state(layer.state(), carried.state())
 
 

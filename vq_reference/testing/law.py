@@ -68,7 +68,8 @@ class Law:
                     raise
             for what, margin in nearest_miss.items():
                 margins[what] = max(margin, margins.get(what, 0.0))
-                hypothesis.target(margin, label=what)
+                if self.draws:  # a law that draws nothing has nothing to climb
+                    hypothesis.target(margin, label=what)
 
         # what hypothesis derives its fixed examples from
         example.__qualname__ = example.__name__ = self.check.__name__

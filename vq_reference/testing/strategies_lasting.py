@@ -107,6 +107,10 @@ def subjects(
     if project_in is None and draw(st.booleans()):
         event("token on a code")
         x[0] = codes[np.arange(heads) % groups, 0].reshape(-1)
+    if project_in is None and codes.shape[1] > 1 and len(x) > 1:
+        event("token beside a tie")
+        midway = np.round((codes[:, 0] + codes[:, 1]) / 2 * GRID) / GRID
+        x[1] = midway[np.arange(heads) % groups].reshape(-1)
     x = x[decided(layer, x, precision.get().unit_roundoff)]
     assume(len(x) >= tokens[0])
     average = draw(averagings() if averaging is None else averaging) if way == "ema" else None

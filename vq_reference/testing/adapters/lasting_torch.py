@@ -62,7 +62,7 @@ class LastingTorch:
         """Forward, and backward from `start`."""
         leading = _two(len(x)) if use.leading is None else use.leading
         self.module.train(use.training)
-        entering = torch.as_tensor(x).to(self.dtype).reshape(*leading, -1).requires_grad_(use.with_grad)
+        entering = torch.as_tensor(np.ascontiguousarray(x)).to(self.dtype).reshape(*leading, -1).requires_grad_(use.with_grad)
         present = None if mask is None else torch.as_tensor(mask).reshape(leading)
         until = None if lengths is None else torch.as_tensor(lengths)
         autocast = torch.autocast("cpu", torch.bfloat16) if self.autocast else contextlib.nullcontext()
