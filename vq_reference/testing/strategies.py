@@ -28,6 +28,9 @@ precision: ContextVar[Precision] = ContextVar("precision", default=PRECISIONS["f
 # and (D, K) where the implementation is an instance, whose sizes are given
 given_sizes: ContextVar[tuple[int, int] | None] = ContextVar("given sizes", default=None)
 
+# and its capabilities: heads, projections, masks and the like are drawn where there are such
+offers: ContextVar[frozenset[str]] = ContextVar("offers", default=frozenset())
+
 
 class NotApplicable(Exception):
     """What a law draws cannot be had of this implementation. The message says why."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from vq_reference.testing.adapters import lucidrains, packaged, sim_vq
+from vq_reference.testing.adapters import lucidrains, packaged, sim_vq, vector_quantize
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.oracle import oracle
 
@@ -33,6 +33,9 @@ READY: dict[str, Ready] = {
     "reference.oracle": Ready(oracle),
     "reference.SimVQ": Ready(sim_vq.reference_module),
     "reference.SimVQ[channel_first]": Ready(partial(sim_vq.reference_module, channel_first=True)),
+    "reference.VectorQuantize": Ready(vector_quantize.vector_quantize),
+    "reference.ResidualQuantizer": Ready(vector_quantize.residual_quantizer),
+    "reference.VectorQuantize[compiled]": Ready(partial(vector_quantize.vector_quantize, compiles=True)),
     "lucidrains.SimVQ": Ready(sim_vq.lucidrains, lucidrains.PACKAGE),
     "lucidrains.SimVQ[channel_first]": Ready(partial(sim_vq.lucidrains, channel_first=True), lucidrains.PACKAGE),
     **{
