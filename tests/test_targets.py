@@ -1,5 +1,7 @@
 """Targets: a name, an object of a module or of a file, made in the dtype that is asked for."""
 
+import sys
+
 import pytest
 
 from vq_reference.testing.adapters.implementation import Implementation
@@ -28,7 +30,9 @@ def raises():
 
 
 @pytest.fixture
-def own(tmp_path):
+def own(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "own_quantizer", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     file = tmp_path / "own_quantizer.py"
     file.write_text(OWN, encoding="utf-8")
     return file
@@ -39,6 +43,12 @@ def test_an_object_of_a_file_is_a_target(own, name):
     made = implementation_of(f"{own}:{name}")
     assert isinstance(made, Implementation)
     assert "indices" in made.capabilities
+
+
+def test_a_file_finds_the_modules_beside_it(own):
+    beside = own.with_name("beside_own_quantizer.py")
+    beside.write_text("from own_quantizer import made\n", encoding="utf-8")
+    assert implementation_of(f"{beside}:made").name == implementation_of(f"{own}:made").name
 
 
 def test_an_object_of_a_module_is_a_target():
