@@ -30,6 +30,11 @@ class Precision:
     smallest_normal: float
     round: Callable[[Array], Array]
 
+    @property
+    def smallest_subnormal(self) -> float:
+        """The spacing of the numbers below the normal range, where errors are absolute."""
+        return self.smallest_normal * 2 * self.unit_roundoff
+
 
 def _round_through(dtype: type) -> Callable[[Array], Array]:
     def rounded(values: Array) -> Array:

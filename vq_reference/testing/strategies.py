@@ -85,8 +85,16 @@ def vectors(draw: st.DrawFn, dim: int, count: int) -> Array:
     """Draw `count` vectors of regular norms, (count, D), representable in the dtype under test."""
     rows = [draw(directions(dim)) * draw(norms()) for _ in range(count)]
     rounded = precision.get().round(np.array(rows).reshape(count, dim))
-    # a subnormal entry would not survive the power of two that the transform multiplies by
-    return np.where(np.abs(rounded) < 8 * precision.get().smallest_normal, 0.0, rounded)
+    return without_traces(rounded)
+
+
+def without_traces(rounded: Array) -> Array:
+    """Return the array with entries so small set to 0 that a factor of a few powers of two makes them subnormal.
+
+    Such an entry would not survive the transform's power of two, nor its gradient the mean over the batch.
+    """
+    smallest = precision.get().smallest_normal
+    return np.where(np.abs(rounded) < max(8 * smallest, min(2.0**24 * smallest, 2.0**-40)), 0.0, rounded)
 
 
 @st.composite
@@ -139,6 +147,7 @@ def tokens(draw: st.DrawFn, codes: Array, places: Sequence[str] = REGULAR) -> Ar
     rows = [draw(_token(codes, places[(first + i) % len(places)])) for i in range(count)]
     x = precision.get().round(np.array(rows))
     if "zero" not in places:
+        x = without_traces(x)
         x = np.where(np.linalg.norm(x, axis=1, keepdims=True) < REGULAR_NORMS[0] / 2, codes[0], x)
     return np.asarray(x)
 

@@ -34,6 +34,10 @@ CAPABILITIES = {
 }
 
 
+# What follows from other declarations, and is not declared itself.
+FOLLOWING = {"estimator": "any estimator", "euclidean": "a choice by Euclidean distance"}
+
+
 class Cotangent(NamedTuple):
     """What a backward starts from: the gradient at the output, (N, D), and at the loss."""
 
@@ -164,4 +168,6 @@ class Implementation:
 
     def lacks(self, needs: frozenset[str]) -> list[str]:
         """Return, in words, what a law needs and this implementation does not declare."""
-        return [CAPABILITIES[need] for need in sorted(needs - self.capabilities)]
+        follows = {"estimator"} if any(c.startswith("estimator:") for c in self.capabilities) else set()
+        follows |= {"euclidean"} if self.metric == "euclidean" else set()
+        return [{**CAPABILITIES, **FOLLOWING}[need] for need in sorted(needs - self.capabilities - follows)]
