@@ -13,7 +13,6 @@ from vq_reference.testing.select import NothingSelected
 from vq_reference.testing.targets import READY
 
 pytest_plugins = "pytester"
-PAIR = ["straight_through.output", "rotation.output"]
 LAWS = ("-p", "faulty_targets", "--pyargs", "vq_reference.properties", "--vq-profile", "quick")
 
 
@@ -24,7 +23,7 @@ def chosen(*laws):
 def test_laws_are_run_on_each_target_and_accounted_for_above_pytests_last_line(pytester):
     """Two targets, two accounts."""
     targets = ("--vq-target", "reference.oracle", "--vq-target", "faulty.raises")
-    done = pytester.runpytest(*LAWS, *targets, *chosen(*PAIR))
+    done = pytester.runpytest(*LAWS, *targets, *chosen("straight_through.output", "rotation.output"))
     done.assert_outcomes(passed=3, failed=1)
     last = done.outlines[-1]
     assert re.search(r"1 failed, 3 passed", last)
@@ -88,7 +87,7 @@ def test_the_account_is_the_same_in_several_processes(pytester, monkeypatch):
     """pytest-xdist: outcomes cross from its workers, and so does what they had planned."""
     pytest.importorskip("xdist")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    laws = chosen(*PAIR)
+    laws = chosen("straight_through.output", "rotation.output")
     done = pytester.runpytest_subprocess(*LAWS, "-n", "1", "--vq-target", "faulty.raises", *laws)
     done.stdout.fnmatch_lines(["faulty.raises: 2 planned = 1 held + 0 broken + * + 1 crashed + 0 not run"])
 
@@ -126,7 +125,7 @@ def test_one_test_of_somebodys_own_suite_runs_the_laws():
 def test_a_quantizer_that_does_not_conform_fails_with_the_report(faulty):
     """Verdict, law and account are those of the command line."""
     with pytest.raises(AssertionError) as failed:
-        assert_conforms("faulty.raises", only=PAIR, profile="quick")
+        assert_conforms("faulty.raises", only=["straight_through.output", "rotation.output"], profile="quick")
     said = str(failed.value)
     assert "! straight_through.output (must) on faulty.raises" in said
     assert "RuntimeError: no gradient on this machine" in said
@@ -137,7 +136,9 @@ def test_an_expected_break_conforms(faulty, tmp_path):
     """As on the command line."""
     path = tmp_path / "expected.toml"
     path.write_text('["straight_through.output"]\nreason = "a known fault"', encoding="utf-8")
-    assert_conforms("faulty.raises", only=PAIR, profile="quick", expectations=path)
+    assert_conforms(
+        "faulty.raises", only=["straight_through.output", "rotation.output"], profile="quick", expectations=path
+    )
 
 
 def test_a_selection_of_nothing_does_not_conform():

@@ -67,6 +67,9 @@ def _named(function: Any, names: Iterable[str]) -> Iterator[Bound]:
 
 def _filling(function: Any, fields: set[str]) -> list[str]:
     """Return the attributes that stand in the arguments of these names, as `mean_square` in `value_bound=bounds.…`."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except OSError:  # made at run time, as the methods of a dataclass are
+        return []
     arguments = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg in fields]
     return [node.attr for argument in arguments for node in ast.walk(argument.value) if isinstance(node, ast.Attribute)]
