@@ -56,6 +56,14 @@ class OffByOne(OracleLayer):
         return answer._replace(output=answer.output + 1)
 
 
+class NoLoss(OracleLayer):
+    """A layer whose loss is 0 and trains nothing."""
+
+    def __call__(self, x, cotangents=(), how=None):
+        """Quantize by a layer without weight."""
+        return OracleLayer(replace(self.reference, commitment_weight=0.0))(x, cotangents)
+
+
 class Sum(OracleLayer):
     """A layer that sums squares over D: the loss and its gradients are D times too large."""
 
@@ -170,6 +178,7 @@ def test_five_runs_fit_in_eighty_columns():
         (HalfMissing, HALF_MISSING, "loss.encoder_half", "encoder share 0"),
         (HalfMissing, HALF_MISSING, "loss.any_estimator", "encoder share 0"),
         (HalfMissing, ("loss.formula",), "loss.formula", "encoder share 0"),
+        (NoLoss, ("loss.codebook_half", "loss.encoder_half"), "loss.encoder_half", "no loss at all"),
         (Sum, ("loss.formula", "loss.encoder_half"), "loss.formula", "squares summed over the width"),
         (OffByOne, ("rotation.output",), "rotation.output", None),
     ],

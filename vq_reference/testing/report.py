@@ -80,7 +80,7 @@ def table(results: Mapping[str, Result], width: int) -> Group:
     seen = {o.verdict for result in results.values() for o in result.outcomes}
     legend = [f"{sign} {verdict.value}" for verdict, (sign, _) in SIGNS.items() if verdict in seen]
     names = [Text(f"{i}  {name}") for i, name in enumerate(results, 1)] if numbered else []
-    notes = Text("   ".join([*legend, "number: largest measured ÷ bound"]), style="dim")
+    notes = Text("   ".join([*legend, "number: measured ÷ bound"]), style="dim")
     return Group(*names, made, notes, Text(""))
 
 
