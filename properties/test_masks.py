@@ -19,7 +19,7 @@ def two(implementation, subject):
 
 
 def padded(reply, mask):
-    """The reply with the tokens that count, and no other."""
+    """Return the reply with the tokens that count, and no other."""
     at = reply.reached
     reached = at if at.x is None else at._replace(x=at.x[mask])
     return reply._replace(output=reply.output[mask], indices=reply.indices[mask], reached=reached)
@@ -110,7 +110,14 @@ def test_a_mask_without_any_token_is_finite(implementation, subject, training):
         assert value is None or np.isfinite(value).all(), f"{name} is not finite"
 
 
-@law("mask.lengths", level="must", source=USER, needs=MASK | {"lengths"}, subject=subjects(tokens=(4, 12)), data=st.data())
+@law(
+    "mask.lengths",
+    level="must",
+    source=USER,
+    needs=MASK | {"lengths"},
+    subject=subjects(tokens=(4, 12)),
+    data=st.data(),
+)
 def test_lengths_are_a_mask(implementation, subject, data):
     """The lengths of padded sequences say what the mask says that is True up to them."""
     rows = 2

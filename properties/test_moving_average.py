@@ -36,9 +36,7 @@ def stepped(implementation, subject, steps):
 
 def absolute(start, batches_of_group, decay):
     """Return the statistics with |t| and |m| for t and m: what their bounds are about."""
-    return ema.unrolled(
-        Statistics(start.counts, np.abs(start.sums)), [b.absolute for b in batches_of_group], decay
-    )
+    return ema.unrolled(Statistics(start.counts, np.abs(start.sums)), [b.absolute for b in batches_of_group], decay)
 
 
 @law("ema.statistics", level="must", source=OORD, needs=EMA, subject=subjects("ema"), steps=st.integers(1, 3))
@@ -129,7 +127,7 @@ def test_an_unused_code_does_not_shrink_in_the_long_run(implementation, subject)
 
 
 def with_a_far_code(subject):
-    """The subject with one code more, which no token chooses."""
+    """Return the subject with one code more, which no token chooses."""
     codes = np.concatenate([subject.layer.codes, np.full_like(subject.layer.codes[:, :1], FAR)], axis=1)
     layer = dataclasses.replace(subject.layer, codes=codes)
     return dataclasses.replace(subject, wanted=dataclasses.replace(subject.wanted, layer=layer))

@@ -21,7 +21,7 @@ def built(implementation, subject):
 
 
 def another(subject):
-    """A layer of the same sizes with other codes."""
+    """Return the subject with a layer of the same sizes with other codes."""
     layer = dataclasses.replace(subject.layer, codes=-subject.layer.codes[:, ::-1] / 2)
     return dataclasses.replace(subject, wanted=dataclasses.replace(subject.wanted, layer=layer))
 
@@ -121,7 +121,7 @@ def test_a_layer_converted_to_float64_computes_in_float64(implementation, subjec
     layer = implementation.lasting.cast(built(implementation, subject), "float64")
     begin, u = start(subject.x), np.finfo(np.float64).eps / 2
     oracle, reply = subject.layer, layer(subject.x, begin)
-    assert "float64" == reply.dtypes[0], f"dtype of the output is {reply.dtypes[0]}, expected float64"
+    assert reply.dtypes[0] == "float64", f"dtype of the output is {reply.dtypes[0]}, expected float64"
     # the oracle computes in float64 too, with errors of its own
     error = bounds_state.vector_quantize(oracle, subject.x, begin.output, begin.losses[0], u)
     expected = oracle.forward(subject.x)

@@ -30,7 +30,9 @@ def off(layer: VectorQuantize, x: Array, u: float) -> Array:
     error = np.linalg.norm(_split(layer, bounds_state.affine(layer.project_in, x, u)), axis=2)
     if not layer.unit:
         return np.asarray(error)
-    return np.asarray(2 * error / np.maximum(lengths_of(layer, x), SHORTEST) + bounds_state.unit(layer.codes.shape[2], u))
+    return np.asarray(
+        2 * error / np.maximum(lengths_of(layer, x), SHORTEST) + bounds_state.unit(layer.codes.shape[2], u)
+    )
 
 
 def lengths_of(layer: VectorQuantize, x: Array) -> Array:

@@ -46,7 +46,13 @@ def batches(subject: Subject, x: Array, indices: Array, u: float) -> list[Batch]
 
 
 def assert_same_step(
-    subject: Subject, before: tuple[Statistics, ...], x: Array, indices: Array, first: LastingLayer, second: LastingLayer, u: float
+    subject: Subject,
+    before: tuple[Statistics, ...],
+    x: Array,
+    indices: Array,
+    first: LastingLayer,
+    second: LastingLayer,
+    u: float,
 ) -> None:
     """Raise LawBroken unless two layers moved alike: counts, sums and codes, up to twice what each may be off by.
 

@@ -38,8 +38,9 @@ class TargetUnavailable(Exception):
 def expand(target: str) -> list[str]:
     """Return the targets that a name stands for: itself, or for a prefix such as "lucidrains" all of that family.
 
-    >>> expand("reference")
-    ['reference.oracle', 'reference.SimVQ', 'reference.SimVQ[channel_first]']
+    >>> expand("reference")  # doctest: +NORMALIZE_WHITESPACE
+    ['reference.oracle', 'reference.SimVQ', 'reference.SimVQ[channel_first]', 'reference.VectorQuantize',
+     'reference.ResidualQuantizer', 'reference.VectorQuantize[compiled]']
     """
     family = [name for name in READY if name.startswith(f"{target}.")]
     return [target] if target in READY or not family else family

@@ -62,7 +62,9 @@ class LastingTorch:
         """Forward, and backward from `start`."""
         leading = _two(len(x)) if use.leading is None else use.leading
         self.module.train(use.training)
-        entering = torch.as_tensor(np.ascontiguousarray(x)).to(self.dtype).reshape(*leading, -1).requires_grad_(use.with_grad)
+        entering = (
+            torch.as_tensor(np.array(x, order="C")).to(self.dtype).reshape(*leading, -1).requires_grad_(use.with_grad)
+        )
         present = None if mask is None else torch.as_tensor(mask).reshape(leading)
         until = None if lengths is None else torch.as_tensor(lengths)
         autocast = torch.autocast("cpu", torch.bfloat16) if self.autocast else contextlib.nullcontext()
@@ -135,7 +137,7 @@ def pickled(layer: LastingLayer, other: LastingLayer) -> LastingLayer:
     torch.save(module_of(layer), file)
     file.seek(0)
     # the file was written a line above: nothing in it is foreign
-    whole = {"weights_only": False} if "weights_only" in torch.load.__code__.co_varnames else {}
+    whole: dict[str, Any] = {"weights_only": False} if "weights_only" in torch.load.__code__.co_varnames else {}
     return replace(cast(LastingTorch, layer), module=torch.load(file, **whole))
 
 

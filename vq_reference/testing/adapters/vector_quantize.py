@@ -18,7 +18,17 @@ from vq_reference.testing.adapters.tensors import set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
 
-BASE = {"estimator:straight_through", "estimator:rotation", "indices", "loss", "decode", "state", "form", "leading", "eval"}
+BASE = {
+    "estimator:straight_through",
+    "estimator:rotation",
+    "indices",
+    "loss",
+    "decode",
+    "state",
+    "form",
+    "leading",
+    "eval",
+}
 LASTS = {
     *("lasting", "trained", "ema", "quiet_without_grad", "initialise_from_data", "replace", "heads"),
     *("separate_codebooks", "projections", "cosine", "channel_first", "mask", "lengths"),
@@ -141,7 +151,12 @@ def _build_once(reference: SimVQ) -> TorchLayer:
     """Return a layer whose trained codes are the effective ones of `reference`."""
     module = cast(Any, module_of(_wanted(reference)))
     return TorchLayer(
-        module, module, torch.float32, torch.device("cpu"), codes=module.codebooks[0].codes, decode_indices=module.decode
+        module,
+        module,
+        torch.float32,
+        torch.device("cpu"),
+        codes=module.codebooks[0].codes,
+        decode_indices=module.decode,
     )
 
 
