@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
@@ -69,7 +70,7 @@ class LastingTorch:
         until = None if lengths is None else torch.as_tensor(lengths)
         autocast = torch.autocast("cpu", torch.bfloat16) if self.autocast else contextlib.nullcontext()
         with torch.random.fork_rng(devices=()), torch.set_grad_enabled(use.with_grad), autocast:
-            torch.manual_seed(0)  # what a layer draws is the same each time it is asked
+            torch.manual_seed(self._seed())
             given = self.access.call(self.module, entering, present, until)
         return Reply(
             output=array_of(given.output).reshape(x.shape),
@@ -104,6 +105,10 @@ class LastingTorch:
         """Return every parameter and buffer, whether a state_dict holds it or not."""
         named = [*self.module.named_parameters(), *self.module.named_buffers()]
         return {name: array_of(tensor) for name, tensor in named}
+
+    def _seed(self) -> int:
+        """Return a seed that the state decides: layers of one state draw alike, and a step later they draw anew."""
+        return zlib.crc32(b"".join(array.tobytes() for array in self.state().values()))
 
     def _backward(self, x: Tensor, given: Given, start: Start) -> Reached:
         parameters = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
