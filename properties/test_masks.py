@@ -19,7 +19,7 @@ def two(implementation, subject):
 
 
 def padded(reply, mask):
-    """The reply with the tokens that count, and no other."""
+    """Return the reply with the tokens that count, and no other."""
     at = reply.reached
     reached = at if at.x is None else at._replace(x=at.x[mask])
     return reply._replace(output=reply.output[mask], indices=reply.indices[mask], reached=reached)

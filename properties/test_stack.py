@@ -30,7 +30,7 @@ def residuals(subject, indices):
 
 
 def rounding(subject, indices, u):
-    """Bound on what sums of codes, and residuals, may be off by, (N, D): each of L steps rounds a number of that size."""
+    """Bound on what sums of codes, and residuals, are off by, (N, D): each of L steps rounds a number of that size."""
     size = np.abs(subject.x) + sum(np.abs(q) for q in codes_at(subject, indices))
     return bounds.gamma(len(subject.wanted.stack.codes) + 2, u) * size
 

@@ -49,7 +49,7 @@ class StackSubject:
 
 
 @st.composite
-def grids(draw: st.DrawFn, *shape: int, most: float = MOST) -> Array:
+def grids(draw: st.DrawFn, *shape: int, most: int = MOST) -> Array:
     """Draw an array of multiples of 1/8 up to `most`, from a seeded generator: what matters is where tokens stand."""
     generator = np.random.default_rng(draw(st.integers(0, 2**16)))
     return np.asarray(generator.integers(-most * GRID, most * GRID + 1, shape) / GRID)

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
@@ -63,13 +64,13 @@ class LastingTorch:
         leading = _two(len(x)) if use.leading is None else use.leading
         self.module.train(use.training)
         entering = (
-            torch.as_tensor(np.ascontiguousarray(x)).to(self.dtype).reshape(*leading, -1).requires_grad_(use.with_grad)
+            torch.as_tensor(np.array(x, order="C")).to(self.dtype).reshape(*leading, -1).requires_grad_(use.with_grad)
         )
         present = None if mask is None else torch.as_tensor(mask).reshape(leading)
         until = None if lengths is None else torch.as_tensor(lengths)
         autocast = torch.autocast("cpu", torch.bfloat16) if self.autocast else contextlib.nullcontext()
         with torch.random.fork_rng(devices=()), torch.set_grad_enabled(use.with_grad), autocast:
-            torch.manual_seed(0)  # what a layer draws is the same each time it is asked
+            torch.manual_seed(self._seed())
             given = self.access.call(self.module, entering, present, until)
         return Reply(
             output=array_of(given.output).reshape(x.shape),
@@ -105,6 +106,10 @@ class LastingTorch:
         named = [*self.module.named_parameters(), *self.module.named_buffers()]
         return {name: array_of(tensor) for name, tensor in named}
 
+    def _seed(self) -> int:
+        """Return a seed that the state decides: layers of one state draw alike, and a step later they draw anew."""
+        return zlib.crc32(b"".join(array.tobytes() for array in self.state().values()))
+
     def _backward(self, x: Tensor, given: Given, start: Start) -> Reached:
         parameters = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         output, losses = given.output, given.losses.reshape(-1)
@@ -137,7 +142,7 @@ def pickled(layer: LastingLayer, other: LastingLayer) -> LastingLayer:
     torch.save(module_of(layer), file)
     file.seek(0)
     # the file was written a line above: nothing in it is foreign
-    whole = {"weights_only": False} if "weights_only" in torch.load.__code__.co_varnames else {}
+    whole: dict[str, Any] = {"weights_only": False} if "weights_only" in torch.load.__code__.co_varnames else {}
     return replace(cast(LastingTorch, layer), module=torch.load(file, **whole))
 
 

@@ -8,11 +8,11 @@ COARSE = "* 2).round() / 2"
 
 MUTANTS = (
     Mutant(
-        "search-in-eight-bits",
+        "search-in-whole-numbers",
         LAYER,
         replace="self.codebooks.choose(tokens.detach(), codes)",
-        by=f"self.codebooks.choose((tokens.detach() {COARSE}, codes)",
-        why="tokens are rounded more coarsely than their dtype before codes are compared",
+        by="self.codebooks.choose(tokens.detach().round(), codes)",
+        why="tokens are rounded to whole numbers before codes are compared",
         killed_by="low.nearest",
     ),
     Mutant(
