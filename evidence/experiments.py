@@ -1,0 +1,79 @@
+"""The experiments by name: what ``python -m evidence`` can measure, and the file that each writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from evidence import runs, versions
+from evidence.runs import ESTIMATORS, FAULTY, FIXED, NEWEST
+from evidence.silence import ENCODERS
+from evidence.training import SEEDS
+from evidence.worker import ask
+
+Say = Callable[[str], None]
+#: The releases on both sides of every change of the loss, and the newest.
+CHANGES = ("1.20.0", "1.20.1", FAULTY, FIXED, NEWEST)
+
+
+def claims(say: Say) -> dict[str, Any]:
+    """Measure the rotation and the loss of each of `CHANGES` on the fixed input."""
+    rows = []
+    for release in CHANGES:
+        say(f"rotation and loss of {release}")
+        losses = ask(release, "loss", [{"estimator": estimator} for estimator in ESTIMATORS])
+        (rotation,) = ask(release, "rotation", [{}])
+        rows.append({"release": release, "rotation": rotation, "loss": dict(zip(ESTIMATORS, losses, strict=True))})
+    return {"releases": rows}
+
+
+def accuracy(say: Say) -> dict[str, Any]:
+    """Measure the error of the newest release and of `vq_reference.nn` over angle and norm."""
+    found = {}
+    for name, release in (("upstream", NEWEST), ("reference", None)):
+        say(f"errors of {name}")
+        (found[name],) = ask(release, "accuracy", [{}])
+    return {"release": NEWEST, **found}
+
+
+def silence(say: Say) -> dict[str, Any]:
+    """Measure what silence and padding do to the newest release and to `vq_reference.nn`."""
+    settings = [{"encoder": encoder, "seed": seed} for encoder, seed in product(ENCODERS, SEEDS)]
+    rows = []
+    for name, release in (("upstream", NEWEST), ("reference", None)):
+        say(f"silence and padding in {name}")
+        answers = ask(release, "silence", settings)
+        rows += [{"module": name, **s, "kinds": a} for s, a in zip(settings, answers, strict=True)]
+    return {"release": NEWEST, "seeds": SEEDS, "rows": rows}
+
+
+def benchmark(say: Say) -> dict[str, Any]:
+    """Run the benchmark of `vq_reference.nn.SimVQ` against the newest release."""
+    from vq_reference.testing.releases import fetch
+    from vq_reference.testing.reproduce.subject import PACKAGE
+
+    say("benchmark")
+    root = Path(__file__).resolve().parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "benchmark.json")
+        command = [sys.executable, "-m", "benchmarks.sim_vq", "--json", str(path), "--repeats", "3"]
+        release = fetch(f"{PACKAGE}=={NEWEST}")
+        subprocess.run(command, cwd=root, env=release.environment(), stdout=subprocess.DEVNULL, check=True)
+        measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {"setting": measured["versions"], "rows": measured["rows"]}
+
+
+EXPERIMENTS: dict[str, Callable[[Say], dict[str, Any]]] = {
+    "claims": claims,
+    "accuracy": accuracy,
+    "silence": silence,
+    "runs": runs.measure,
+    "versions": versions.measure,
+    "benchmark": benchmark,
+}

@@ -1,0 +1,51 @@
+"""The advice: which commitment_weight to take, and whether the rotation pays."""
+
+from __future__ import annotations
+
+from evidence.figures.style import STYLES, key, panels, save
+from evidence.figures.training import line, note
+from evidence.questions import runs
+from evidence.runs import DATA, LONG, NEWEST, WEIGHTS
+
+
+def weight() -> None:
+    """Draw loss, relative error, codes used and reconstruction over commitment_weight."""
+    found = runs()
+    figure, axes = panels(4, len(DATA), width=10, height=2.5)
+    columns = {
+        "loss": "ℓ / w at the end (units of x²)",
+        "relative_error": "Σ‖x−q‖² / Σ‖x‖²",
+        "codes": "codes used, of 256",
+        "reconstruction": "reconstruction (mean square)",
+    }
+    for one, (data, column) in zip(axes, [(d, c) for d in DATA for c in columns], strict=True):
+        for estimator, style in STYLES.items():
+            settings = [{"release": NEWEST, "data": data, "estimator": estimator, "weight": w} for w in WEIGHTS]
+            look = found.end if column == "loss" else found.held_out
+            low, middle, high = zip(*(look(column, **setting) for setting in settings), strict=True)
+            reach = [
+                [m - a for a, m in zip(low, middle, strict=True)],
+                [b - m for b, m in zip(high, middle, strict=True)],
+            ]
+            one.errorbar(WEIGHTS, middle, reach, label=estimator, markersize=4, capsize=2, **style)
+        one.set(xscale="log", yscale="log", ylabel=columns[column], title=data)
+        one.title.set_fontsize(9)
+        if data == DATA[-1]:
+            one.set_xlabel("commitment_weight w")
+    key(figure, axes[0], 2)
+    save(figure, "weight", note(f"{NEWEST}, MLP T, 300 steps, held-out data but for ℓ"))
+
+
+def long() -> None:
+    """Draw reconstruction and relative error over a longer training, by estimator."""
+    found = runs()
+    columns = {"reconstruction": "reconstruction of a batch (mean square)", "relative_error": "Σ‖x−q‖² / Σ‖x‖²"}
+    figure, axes = panels(len(columns), len(DATA), height=2.6)
+    for one, (data, column) in zip(axes, [(d, c) for d in DATA for c in columns], strict=True):
+        for estimator, style in STYLES.items():
+            chosen = found.of(release=NEWEST, data=data, estimator=estimator, steps=LONG)
+            line(one, chosen, column, {**style, "marker": ""}, estimator)
+        one.set(yscale="log", ylabel=columns[column], xlabel="step", title=data)
+        one.title.set_fontsize(9)
+    key(figure, axes[0], 2)
+    save(figure, "long", note(f"{NEWEST}, MLP T, w = 1"))

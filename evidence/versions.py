@@ -1,0 +1,56 @@
+"""Which releases are safe: the laws of `vq_reference.properties` on each of a list of releases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.releases import Release, fetch
+from vq_reference.testing.reproduce.subject import PACKAGE
+from vq_reference.testing.runner import Plan, run
+from vq_reference.testing.verdict import Verdict
+
+#: Every release from the first SimVQ to 1.21.0, each tenth after it (1.32.0 is the seventh), and 1.23.4, which one in
+#: ten passes over: its rotation cannot be called.
+RELEASES = (
+    *(f"1.20.{patch}" for patch in range(12)),
+    "1.21.0",
+    *("1.22.2", "1.22.14", "1.23.4", "1.23.5", "1.27.4", "1.27.15", "1.28.3", "1.32.0"),
+)
+TARGET, PROFILE = "lucidrains.SimVQ", "quick"
+
+
+def measure(say: Callable[[str], None]) -> dict[str, Any]:
+    """Run all laws on every release of `RELEASES`; return what broke on each, and what the laws say."""
+    catalogue = laws()
+    rows = []
+    for number, release in enumerate(RELEASES, 1):
+        say(f"laws on {release}, {number} of {len(RELEASES)}")
+        rows.append(_row(fetch(f"{PACKAGE}=={release}"), tuple(catalogue)))
+    broken = {law for row in rows for law in (*row["must"], *row["should"])}
+    return {
+        "target": TARGET,
+        "profile": PROFILE,
+        "laws": len(catalogue),
+        "levels": dict(Counter(law.level for law in catalogue.values())),
+        "sentences": {law: catalogue[law].sentence for law in sorted(broken)},
+        "releases": rows,
+    }
+
+
+def _row(release: Release, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the account of one release. A law that crashed, or broke as expected, counts with those that broke."""
+    plan = Plan(TARGET, names, PROFILE, environment=release.environment())
+    outcomes = run(plan, 1, lambda _: None).outcomes
+    did_not_hold = [o for o in outcomes if o.verdict in (Verdict.BROKEN, Verdict.EXPECTED, Verdict.CRASHED)]
+    never = next((o.message for o in outcomes if o.verdict is Verdict.NOT_RUN), "")
+    return {
+        "release": release.version,
+        "must": [o.law for o in did_not_hold if o.level == "must"],
+        "should": [o.law for o in did_not_hold if o.level != "must"],
+        "account": dict(Counter(o.verdict.value for o in outcomes)),
+        # the message is the child's last lines: the first that names an error is what its user would see
+        "unusable": next((line.strip() for line in never.splitlines() if "Error" in line), never),
+    }
