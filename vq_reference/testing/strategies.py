@@ -177,7 +177,9 @@ def _coarse(codes: Array) -> Array:
 @st.composite
 def codebooks(draw: st.DrawFn, dim: int, most: int, places: Sequence[str] = REGULAR) -> Array:
     """Draw effective codes, (K, D) with K from 1 to `most`; one may be drawn twice, and be zero where places allow."""
-    codes = draw(vectors(dim, draw(sizes(most))))
+    # of several codes the nearest is seldom the one that a token is opposite to
+    alone = not set(places).isdisjoint(OPPOSITE) and draw(st.booleans())
+    codes = draw(vectors(dim, 1 if alone else draw(sizes(most))))
     if draw(st.booleans()):
         event("coarse codes")
         codes = _coarse(codes)
@@ -186,7 +188,7 @@ def codebooks(draw: st.DrawFn, dim: int, most: int, places: Sequence[str] = REGU
     elif len(codes) > 1 and draw(st.booleans()):
         event("duplicated code")
         codes[-1] = codes[0]
-    if "zero code" in places and draw(st.booleans()):
+    if "zero code" in places and not alone and draw(st.booleans()):
         event("zero code in the codebook")
         codes[0] = 0.0
     return np.asarray(codes)
@@ -237,8 +239,9 @@ def crowds(draw: st.DrawFn, offsets: Sequence[float] = (0.0, 10.0, 1000.0)) -> C
     drawn. The numbers come from a seeded generator: what matters here is how many they are.
     """
     dim, layer_seed = draw(_dims(2, 6)), draw(st.integers(0, 2**16))
-    count = draw(sizes(40))
-    codebook_size = wanted[1] if (wanted := given_sizes.get()) else draw(sizes(40))
+    rows = (1, 25) if draw(st.booleans()) else (26, 40)
+    count = draw(st.integers(*rows))
+    codebook_size = wanted[1] if (wanted := given_sizes.get()) else draw(st.integers(*rows))
     offset = draw(st.sampled_from(offsets))
     event(f"offset {offset:g}")
     event("more than 25 rows" if max(count, codebook_size) > 25 else "at most 25 rows")
@@ -269,7 +272,7 @@ def transform_cases(draw: st.DrawFn, layers: int) -> Case:
         Layer(_integers(draw, (leaving, entering), 2), _integers(draw, (leaving,), 2) + 0.5 if layers > 1 else None)
         for entering, leaving in itertools.pairwise(widths)
     )
-    frozen = _integers(draw, (draw(sizes(4)), frozen_dim), 2)
+    frozen = _integers(draw, (draw(st.integers(min(layers, 2), 4)), frozen_dim), 2)
     codes = effective_codebook(frozen, transform)
     estimator: Estimator = draw(st.sampled_from(TRAINED))
     reference = SimVQ(frozen, transform, estimator, draw(betas), draw(weights))
