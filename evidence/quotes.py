@@ -1,4 +1,4 @@
-"""What the templates quote and is not a plain entry of a JSON file: each a small computation on the numbers of the runs."""
+"""What the templates quote and is no plain entry of a JSON file: each a small computation on the runs' numbers."""
 
 from __future__ import annotations
 

@@ -239,9 +239,10 @@ def crowds(draw: st.DrawFn, offsets: Sequence[float] = (0.0, 10.0, 1000.0)) -> C
     drawn. The numbers come from a seeded generator: what matters here is how many they are.
     """
     dim, layer_seed = draw(_dims(2, 6)), draw(st.integers(0, 2**16))
-    rows = (1, 25) if draw(st.booleans()) else (26, 40)
-    count = draw(st.integers(*rows))
-    codebook_size = wanted[1] if (wanted := given_sizes.get()) else draw(st.integers(*rows))
+    many, few = st.integers(26, 40), sizes(25)
+    count, codebook_size = draw(st.tuples(few, few) | st.tuples(many, few) | st.tuples(sizes(40), many))
+    if wanted := given_sizes.get():
+        codebook_size = wanted[1]
     offset = draw(st.sampled_from(offsets))
     event(f"offset {offset:g}")
     event("more than 25 rows" if max(count, codebook_size) > 25 else "at most 25 rows")
