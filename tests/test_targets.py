@@ -108,4 +108,6 @@ def test_a_prefix_stands_for_its_family():
 
 
 def test_every_ready_adapter_of_another_package_names_its_distribution():
-    assert all((ready(name).distribution is None) == name.startswith("reference.") for name in READY)
+    # other tests add faulty targets of their own
+    ours = ("reference.", "faulty.")
+    assert [name for name in READY if (ready(name).distribution is None) != name.startswith(ours)] == []

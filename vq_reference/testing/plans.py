@@ -40,7 +40,11 @@ def planned(targets: Sequence[str], requirements: Sequence[str], template: Plan)
         of_target = [r for r in fetched if _is_path(target) or r.distribution == distribution]
         for release in of_target:
             first = os.pathsep.join([str(release.path), *filter(None, [plan.environment.get("PYTHONPATH")])])
-            plans[f"{target} {release.version}"] = replace(plan, environment={**plan.environment, "PYTHONPATH": first})
+            plans[f"{target} {release.version}"] = replace(
+                plan,
+                environment={**plan.environment, "PYTHONPATH": first},
+                release=(release.distribution, release.version),
+            )
         if not of_target:
             plans[target] = plan
     return plans
