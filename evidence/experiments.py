@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence import runs, versions
+from evidence.data_sets import DATA_SETS, variance
 from evidence.runs import ESTIMATORS, FAULTY, FIXED, NEWEST
 from evidence.silence import ENCODERS
 from evidence.training import SEEDS
@@ -53,6 +54,14 @@ def silence(say: Say) -> dict[str, Any]:
     return {"release": NEWEST, "seeds": SEEDS, "rows": rows}
 
 
+def data_sets(_: Say) -> dict[str, Any]:
+    """Return how much there is of each data set, and what the best constant reaches on its held-out part."""
+    return {
+        name: {"held_out": list(data.held_out.shape), "variance": variance(data)}
+        for name, data in ((name, make()) for name, make in DATA_SETS.items())
+    }
+
+
 def benchmark(say: Say) -> dict[str, Any]:
     """Run the benchmark of `vq_reference.nn.SimVQ` against the newest release."""
     from vq_reference.testing.releases import fetch
@@ -70,6 +79,7 @@ def benchmark(say: Say) -> dict[str, Any]:
 
 
 EXPERIMENTS: dict[str, Callable[[Say], dict[str, Any]]] = {
+    "data_sets": data_sets,
     "claims": claims,
     "accuracy": accuracy,
     "silence": silence,

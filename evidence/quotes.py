@@ -1,4 +1,4 @@
-"""What the templates quote and is no plain entry of a JSON file: each a small computation on the runs' numbers."""
+"""What the templates quote and is no plain entry of a JSON file: small computations on the numbers of the runs."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ def quotes(data: Mapping[str, Any]) -> dict[str, Any]:
         laws: list[str] = row[level]
         return laws
 
+    def last_broken(law: str) -> str:
+        releases = [row["release"] for row in data["versions"]["releases"] if law in (*row["must"], *row["should"])]
+        return str(releases[-1])
+
     right = [p["norm"] for p in accuracy["upstream"]["norms"] if p["forward"] <= verdicts.ROUNDING]
     with np.load(speech.FILE) as file:
         settings = json.loads(str(file["settings"]))
@@ -68,6 +72,9 @@ def quotes(data: Mapping[str, Any]) -> dict[str, Any]:
         "worst": worst,
         "silent": silent,
         "broken": broken,
+        "last_broken": last_broken,
+        "unusable": {row["release"]: row["unusable"] for row in data["versions"]["releases"]},
+        "safe": [r["release"] for r in data["versions"]["releases"] if not r["must"] and not r["unusable"]],
         "same": verdicts.same_as_fixed(found),
         "largest_codes": max(found.held_out("codes", **setting)[2] for setting in heavy),
         "tokens": _tokens(silence),

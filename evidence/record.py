@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ def write(name: str, numbers: dict[str, Any]) -> Path:
     """Write ``docs/data/NAME.json``, complete or not at all, and return its path."""
     path = DATA / f"{name}.json"
     text = json.dumps({"versions": versions(), **_shortened(numbers)}, ensure_ascii=False, indent=1, allow_nan=False)
+    # a list of numbers is a curve: one line each, so that the file can still be read
+    text = re.sub(r"\[\s+([-\d][^][{}\"]*?)\s+\]", lambda curve: "[" + re.sub(r"\s+", " ", curve[1]) + "]", text)
     partial = path.with_suffix(".partial")
     partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)

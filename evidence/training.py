@@ -122,7 +122,6 @@ def _held_out(data: Tensor, encoder: nn.Module, quantizer: nn.Module, decoder: n
             "reconstruction": mse_loss(decoder(output), data).item(),
             "relative_error": relative_error(x, cast(Tensor, quantizer.codebook)[indices]),
             "codes": len(set(indices.flatten().tolist())),
-            "variance": (data - data.mean(dim=0)).square().mean().item(),
         }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evidence.questions import Runs
-from evidence.runs import CAUSE, DATA, FAULTY, FIXED
+from evidence.runs import CAUSE, DATA, ESTIMATORS, FAULTY, FIXED, NEWEST
 
 #: What "inflated" and "explodes" are taken to mean, as in `vq_reference.testing.reproduce.verdict`.
 ORDER = 10.0
@@ -95,6 +95,26 @@ def judge(data: Mapping[str, Any]) -> dict[str, Verdict]:
                 "1.20.10 with the half added is 1.20.11, bit by bit": all(same_as_fixed(found)),
             },
         ),
+        "f": Verdict(
+            "not the bug: a loss without a scale rises in right code too",
+            {
+                "the newest release has both halves": losses[NEWEST]["rotation"]["halves"] == "both",
+                "its loss rises at first": all(
+                    max(curve["loss"]) > curve["loss"][0] for curve in _curves(found, *ESTIMATORS)
+                ),
+                "the relative error falls": all(
+                    curve["relative_error"][-1] < curve["relative_error"][0] for curve in _curves(found, *ESTIMATORS)
+                ),
+                "the scale rises with it": all(
+                    curve["norm_x"][-1] > curve["norm_x"][0] for curve in _curves(found, "straight-through")
+                ),
+                "without λ the loss is no smaller": all(
+                    found.end("loss", release=NEWEST, data=data_set, estimator="rotation", ratio="one")[1]
+                    >= found.end("loss", release=NEWEST, data=data_set, estimator="rotation")[1]
+                    for data_set in DATA
+                ),
+            },
+        ),
     }
 
 
@@ -116,6 +136,12 @@ def same_as_fixed(found: Runs) -> list[bool]:
             fixed = found.of(release=FIXED, **setting)
             same += [a["digest"] == b["digest"] for a, b in zip(added, fixed, strict=True)]
     return same
+
+
+def _curves(found: Runs, *estimators: str) -> list[dict[str, list[float]]]:
+    """Return the curves of the newest release at w = 1 and its usual length, all data sets and seeds."""
+    chosen = [found.of(release=NEWEST, data=data, estimator=estimator) for data in DATA for estimator in estimators]
+    return [run["curves"] for runs in chosen for run in runs]
 
 
 def _inflates(found: Runs, estimator: str, half: str, any_seed: bool = False) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -41,16 +42,26 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _row(release: Release, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the account of one release. A law that crashed, or broke as expected, counts with those that broke."""
+    """Return the account of one release. A law that crashed, or broke as expected, counts with those that broke.
+
+    unusable: where more than half of the laws crashed or could not begin, what most of them ended with. Then no law is
+    named as broken: a module that cannot be called says nothing about any of them.
+    """
     plan = Plan(TARGET, names, PROFILE, environment=release.environment())
     outcomes = run(plan, 1, lambda _: None).outcomes
-    did_not_hold = [o for o in outcomes if o.verdict in (Verdict.BROKEN, Verdict.EXPECTED, Verdict.CRASHED)]
-    never = next((o.message for o in outcomes if o.verdict is Verdict.NOT_RUN), "")
-    return {
+    lost = [o for o in outcomes if o.verdict in (Verdict.CRASHED, Verdict.NOT_RUN)]
+    row: dict[str, Any] = {
         "release": release.version,
-        "must": [o.law for o in did_not_hold if o.level == "must"],
-        "should": [o.law for o in did_not_hold if o.level != "must"],
         "account": dict(Counter(o.verdict.value for o in outcomes)),
-        # the message is the child's last lines: the first that names an error is what its user would see
-        "unusable": next((line.strip() for line in never.splitlines() if "Error" in line), never),
+        "must": [],
+        "should": [],
+        "unusable": "",
     }
+    if 2 * len(lost) > len(outcomes):
+        (ending, _), *_ = Counter(o.message for o in lost).most_common(1)
+        errors = re.findall(r"\w+Error: [^\n)]+", " ".join(ending.split()))
+        return {**row, "unusable": (errors or ending.splitlines())[-1]}
+    for outcome in outcomes:
+        if outcome.verdict in (Verdict.BROKEN, Verdict.EXPECTED, Verdict.CRASHED):
+            row[outcome.level].append(outcome.law)
+    return row

@@ -61,9 +61,7 @@ def silence() -> None:
                     values = [max(c[kind][quantity], least) for c in chosen]
                     label = NAMES[module].format(release=data["release"])
                     places = np.full(len(values), place + 0.24 * shift - 0.12)
-                    one.plot(
-                        places, values, linestyle="none", markersize=5, label=label, **{**style, "linestyle": "none"}
-                    )
+                    one.plot(places, values, markersize=5, label=label, **{**style, "linestyle": "none"})
             one.set(yscale="log", xlim=(-0.5, 2.5), title=f"encoder: {title}")
             one.title.set_fontsize(9)
             one.set_xticks(range(len(kinds)), kinds)

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from evidence.record import FIGURES
 
@@ -27,6 +28,17 @@ def panels(columns: int, rows: int = 1, width: float = 8.0, height: float = 3.2)
         one.spines[["top", "right"]].set_visible(False)
         one.set_axisbelow(True)
     return figure, list(axes.flat)
+
+
+def logarithmic(axes: Axes) -> None:
+    """Make the y axis logarithmic with few labels that are read at a glance: 1, 2, 5 in a few decades, else powers."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    few_decades = 100
+    if high / low < few_decades:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def key(figure: Figure, axes: Axes, columns: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from evidence import record
-from evidence.figures.style import BLACK, BLUE, GREEN, ORANGE, key, panels, save
+from evidence.figures.style import BLACK, BLUE, GREEN, ORANGE, key, logarithmic, panels, save
 from evidence.questions import Run, runs
 from evidence.runs import CAUSE, DATA, FAULTY, FIXED, NEWEST
 
@@ -30,8 +30,9 @@ def cause() -> None:
             setting = {"transform": transform, "weight": weight, "encoder_half": half}
             line(one, found.of(release=FAULTY, data=data, estimator=estimator, **setting), "loss", style, label)
         name = {"linear": "linear T", "mlp": "MLP T"}[transform]
-        one.set(yscale="log", title=f"{data}, {name}, w = {weight:g}")
+        one.set(title=f"{data}, {name}, w = {weight:g}")
         one.title.set_fontsize(9)
+        logarithmic(one)
     _name_axes(axes, len(CAUSE), "ℓ / w (units of x²)")
     key(figure, axes[0], 2)
     save(figure, "cause", note(FAULTY))
@@ -48,8 +49,9 @@ def fixed() -> None:
         added = {"color": BLACK, "linestyle": "--"}
         line(one, found.of(release=FAULTY, encoder_half="added", **common), "loss", added, f"{FAULTY} + encoder half")
         line(one, found.of(release=FAULTY, **common), "loss", {"color": BLUE, "linestyle": "-"}, FAULTY)
-        one.set(yscale="log", title=f"{data}, rotation, MLP T, w = 1000")
+        one.set(title=f"{data}, rotation, MLP T, w = 1000")
         one.title.set_fontsize(9)
+        logarithmic(one)
     _name_axes(axes, len(DATA), "ℓ / w (units of x²)")
     key(figure, axes[0], 3)
     save(figure, "fixed", note(f"{FAULTY} and {FIXED}"))
@@ -72,8 +74,9 @@ def after() -> None:
     for one, (data, curve) in zip(axes, [(d, c) for d in DATA for c in curves], strict=True):
         for label, (setting, style) in lines.items():
             line(one, found.of(release=NEWEST, data=data, **setting), curve, style, label)
-        one.set(yscale="log", title=data, ylabel=curves[curve], xlabel="step")
+        one.set(title=data, ylabel=curves[curve], xlabel="step")
         one.title.set_fontsize(9)
+        logarithmic(one)
     key(figure, axes[0], 4)
     save(figure, "after", note(f"{NEWEST}, MLP T, w = 1 where not said"))
 

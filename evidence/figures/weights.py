@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evidence.figures.style import STYLES, key, panels, save
+from evidence.figures.style import STYLES, key, logarithmic, panels, save
 from evidence.figures.training import line, note
 from evidence.questions import runs
 from evidence.runs import DATA, LONG, NEWEST, WEIGHTS
@@ -16,7 +16,7 @@ def weight() -> None:
         "loss": "ℓ / w at the end (units of x²)",
         "relative_error": "Σ‖x−q‖² / Σ‖x‖²",
         "codes": "codes used, of 256",
-        "reconstruction": "reconstruction (mean square)",
+        "reconstruction": "held-out error (mean sq.)",
     }
     for one, (data, column) in zip(axes, [(d, c) for d in DATA for c in columns], strict=True):
         for estimator, style in STYLES.items():
@@ -28,8 +28,9 @@ def weight() -> None:
                 [b - m for b, m in zip(high, middle, strict=True)],
             ]
             one.errorbar(WEIGHTS, middle, reach, label=estimator, markersize=4, capsize=2, **style)
-        one.set(xscale="log", yscale="log", ylabel=columns[column], title=data)
+        one.set(xscale="log", ylabel=columns[column], title=data)
         one.title.set_fontsize(9)
+        logarithmic(one)
         if data == DATA[-1]:
             one.set_xlabel("commitment_weight w")
     key(figure, axes[0], 2)
@@ -39,13 +40,14 @@ def weight() -> None:
 def long() -> None:
     """Draw reconstruction and relative error over a longer training, by estimator."""
     found = runs()
-    columns = {"reconstruction": "reconstruction of a batch (mean square)", "relative_error": "Σ‖x−q‖² / Σ‖x‖²"}
+    columns = {"reconstruction": "error of a batch (mean sq.)", "relative_error": "Σ‖x−q‖² / Σ‖x‖²"}
     figure, axes = panels(len(columns), len(DATA), height=2.6)
     for one, (data, column) in zip(axes, [(d, c) for d in DATA for c in columns], strict=True):
         for estimator, style in STYLES.items():
             chosen = found.of(release=NEWEST, data=data, estimator=estimator, steps=LONG)
             line(one, chosen, column, {**style, "marker": ""}, estimator)
-        one.set(yscale="log", ylabel=columns[column], xlabel="step", title=data)
+        one.set(ylabel=columns[column], xlabel="step", title=data)
         one.title.set_fontsize(9)
+        logarithmic(one)
     key(figure, axes[0], 2)
     save(figure, "long", note(f"{NEWEST}, MLP T, w = 1"))
