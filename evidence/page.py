@@ -26,7 +26,7 @@ def render(data: dict[str, Any]) -> dict[str, str]:
         lstrip_blocks=True,
         autoescape=False,  # Markdown, from files of this repository
     )
-    environment.filters |= {"digits": digits, "range": spread}
+    environment.filters |= {"digits": digits, "range": spread, "sentence": sentence}
     known = {**data, **quotes(data)}
     return {page: environment.get_template(template).render(known) for page, template in TEMPLATES.items()}
 
@@ -43,11 +43,13 @@ def write() -> None:
 
 
 def digits(value: float, count: int = 2) -> str:
-    """Return a number with `count` significant digits, as text is read: 0.00012, 1,570, 3.9 × 10⁵.
+    """Return a number with `count` significant digits, as text is read, and an integer, which is a count, whole.
 
-    >>> digits(0.0123), digits(1570.4, 4), digits(389000.0), digits(0.0), digits(12)
-    ('0.012', '1,570', '3.9 × 10⁵', '0', '12')
+    >>> digits(0.0123), digits(1570.4, 4), digits(389000.0), digits(0.0), digits(218)
+    ('0.012', '1,570', '3.9 × 10⁵', '0', '218')
     """
+    if isinstance(value, int):
+        return f"{value:,}"
     if value == 0:
         return "0"
     mantissa, exponent = f"{value:.{count - 1}e}".split("e")
@@ -55,6 +57,16 @@ def digits(value: float, count: int = 2) -> str:
     if not -5 < power < 5:
         return f"{mantissa} × 10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
     return f"{float(f'{value:.{count - 1}e}'):,.{max(0, count - 1 - power)}f}"
+
+
+def sentence(text: object) -> str:
+    """Return the text with its first letter large.
+
+    >>> sentence("refuted in 1.20.11")
+    'Refuted in 1.20.11'
+    """
+    words = str(text)
+    return words[:1].upper() + words[1:]
 
 
 def spread(triple: tuple[float, float, float], count: int = 2) -> str:

@@ -12,6 +12,7 @@ from evidence import speech, verdicts
 from evidence.data_sets import CODES, DIM
 from evidence.questions import Runs, span
 from evidence.runs import DATA, ESTIMATORS, FAULTY, FIXED, LONG, NEWEST, WEIGHTS
+from vq_reference.testing.law import PROFILES
 
 Triple = tuple[float, float, float]
 
@@ -29,10 +30,10 @@ def quotes(data: Mapping[str, Any]) -> dict[str, Any]:
             found.held_out("reconstruction", release=NEWEST, data=data_set, estimator="rotation", weight=weight)[1]
             for weight in (WEIGHTS[-1], 1.0)
         )
-        return heavy / usual
+        return float(heavy / usual)
 
     def worst(module: str, over: str, quantity: str) -> float:
-        return max(point[quantity] for point in accuracy[module][over])
+        return float(max(point[quantity] for point in accuracy[module][over]))
 
     def silent(module: str, encoder: str, kind: str, quantity: str) -> Triple:
         chosen = [row for row in silence["rows"] if row["module"] == module and row["encoder"] == encoder]
@@ -77,7 +78,9 @@ def quotes(data: Mapping[str, Any]) -> dict[str, Any]:
         "safe": [r["release"] for r in data["versions"]["releases"] if not r["must"] and not r["unusable"]],
         "same": verdicts.same_as_fixed(found),
         "largest_codes": max(found.held_out("codes", **setting)[2] for setting in heavy),
-        "tokens": _tokens(silence),
+        "tokens": (tokens := _tokens(silence)),
+        "seconds": speech.HOP * (tokens["speech"] + tokens["silence"]),
+        "examples": PROFILES[data["versions"]["profile"]],
         "dilution": span([_diluted(row) for row in silence["rows"] if _usual(row)]),
         "good": {"low": min(right), "high": max(right)},
         "clamp": float(np.finfo(np.float32).max) ** -0.5,
@@ -94,7 +97,7 @@ def _tokens(silence: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _usual(row: Mapping[str, Any]) -> bool:
-    return row["module"] == "upstream" and row["encoder"] == "bias"
+    return bool(row["module"] == "upstream" and row["encoder"] == "bias")
 
 
 def _diluted(row: Mapping[str, Any]) -> float:
