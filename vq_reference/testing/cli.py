@@ -129,7 +129,9 @@ def describe(
     # by name, and not at the top: it imports torch and the target
     describing = importlib.import_module("vq_reference.testing.describe")
     try:
-        typer.echo(describing.describe(object_of(target), target))  # not wrapped: it is to be pasted
+        # a file is no module name: its class knows what it is imported as
+        origin = "" if ".py:" in target else target
+        typer.echo(describing.describe(object_of(target), origin))  # not wrapped: it is to be pasted
     except TargetUnavailable as error:
         raise _stop(error) from error
 
