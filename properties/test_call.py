@@ -20,7 +20,7 @@ without = st.sampled_from(["no_grad", "not asked"])
 def assert_same_answer(implementation, case, first, second):
     """Two answers to the same question agree: the code exactly where it is decided, the output to rounding."""
     u = implementation.precision.unit_roundoff
-    sure = decided(case, u)
+    sure = decided(implementation, case)
     q = case.codes[first.indices]
     assert_within("selected code", case.codes[second.indices][sure], q[sure], 0.0)
     bound = 2 * bounds.output(case.x, q, case.reference.estimator, u)
@@ -35,7 +35,7 @@ def test_eval_selects_and_outputs_the_codes_that_training_does(implementation, c
     layer = implementation.build(case.reference)
     training, evaluating = layer(case.x), layer(case.x, how=Call(training=False))
     u = implementation.precision.unit_roundoff
-    sure = decided(case, u)
+    sure = decided(implementation, case)
     q = case.codes[training.indices]
     assert_within("selected code", case.codes[evaluating.indices][sure], q[sure], 0.0)
     bound = bounds.output(case.x, q, case.reference.estimator, u)

@@ -25,7 +25,7 @@ def vjp_bound(case, q, g, u):
     return (bounds.rotation(case.x, q, u) * lengths)[:, None]
 
 
-@law("gradient.vjp", level="must", source=OORD, needs=CHOICE, case=cases(), seed=st.integers(0, 15))
+@law("gradient.vjp", level="must", source=OORD, needs=CHOICE | {"estimator"}, case=cases(), seed=st.integers(0, 15))
 def test_the_input_gets_the_estimators_gradient(implementation, case, seed):
     """The gradient at the output reaches the input as the estimator says: g for straight-through, λR'g for rotation."""
     u = implementation.precision.unit_roundoff
@@ -75,7 +75,7 @@ def test_gradients_of_output_and_loss_add_up(implementation, case):
     "gradient.finite",
     level="should",
     source="every gradient is a number",
-    needs=CHOICE,
+    needs=CHOICE | {"estimator"},
     case=cases(places=OPPOSITE + EXTREME),
 )
 def test_every_gradient_is_finite_for_every_finite_input(implementation, case):

@@ -70,7 +70,7 @@ def test_the_rotation_does_not_change_the_output(implementation, case):
     "output.extreme",
     level="should",
     source="q is representable: it is an entry of the codebook",
-    needs={"indices"},
+    needs={"indices", "estimator"},
     case=cases(places=OPPOSITE + EXTREME),
 )
 def test_the_output_is_the_code_however_extreme_the_input(implementation, case):
@@ -86,7 +86,7 @@ def test_the_output_is_the_code_however_extreme_the_input(implementation, case):
     "output.one_dimension",
     level="should",
     source="nothing in the definition of a quantizer asks for a second dimension",
-    needs={"indices"},
+    needs={"indices", "estimator"},
     case=cases(places=REGULAR, dims=(1, 1)),
 )
 def test_one_dimension_is_enough(implementation, case):

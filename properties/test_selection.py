@@ -24,7 +24,7 @@ def chosen(implementation, case):
 
 def assert_same_choice(implementation, case, changed, original):
     """Compare two tables of selected codes where rounding cannot change the choice."""
-    sure = decided(case, implementation.precision.unit_roundoff)
+    sure = decided(implementation, case)
     assert_within("selected code", changed[sure], original[sure], 0.0)
 
 
@@ -85,7 +85,7 @@ def test_permuting_the_tokens_permutes_the_outputs(implementation, case, data):
 def assert_tokens_unchanged(implementation, case, whole, parts, back):
     """Compare one answer with another that was given in parts and in another order; `back` undoes the order."""
     u = implementation.precision.unit_roundoff
-    sure = decided(case, u)
+    sure = decided(implementation, case)
     indices = np.concatenate([part.indices for part in parts])[back]
     output = np.concatenate([part.output for part in parts])[back]
     q = case.codes[whole.indices]
@@ -106,16 +106,16 @@ def on_a_grid(case):
     "nearest.translated",
     level="must",
     source=OORD,
-    needs=CHOICE,
+    needs=CHOICE | {"euclidean"},
     case=cases().map(on_a_grid),
     step=st.sampled_from([1.0, -8.0]),
 )
 def test_moving_inputs_and_codes_alike_changes_no_choice(implementation, case, step):
     """Adding the same number to every entry of inputs and codes changes no index."""
-    u, layer = implementation.precision.unit_roundoff, case.reference.transform[0]
+    layer = case.reference.transform[0]
     frozen = (case.codes + step) @ layer.weight / float(np.max(np.abs(layer.weight))) ** 2
     moved = Case(dataclasses.replace(case.reference, frozen_codebook=frozen), case.x + step)
     assume(np.array_equal(implementation.precision.round(moved.x), moved.x))
     assume(np.array_equal(implementation.precision.round(moved.codes), moved.codes))
-    sure = decided(moved, u) & decided(case, u)
+    sure = decided(implementation, moved) & decided(implementation, case)
     assert_within("selected code", chosen(implementation, moved)[sure] - step, chosen(implementation, case)[sure], 0.0)

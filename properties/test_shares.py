@@ -15,7 +15,7 @@ from vq_reference.testing.adapters.implementation import Cotangent
 from vq_reference.testing.closed_forms import arrived
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
-from vq_reference.testing.strategies import REGULAR_NORMS, Case, cases
+from vq_reference.testing.strategies import REGULAR_NORMS, Case, cases, without_traces
 
 OORD = "van den Oord et al., arXiv 1711.00937, eq. 3: its plain derivative, and what the stop-gradients leave of it"
 NEEDS = {"loss", "indices", "codebook_gradient"}
@@ -51,7 +51,7 @@ def test_encoder_and_codebook_get_their_shares_of_the_losss_derivative(implement
 
 def with_code(case, code):
     layer = case.reference.transform[0]
-    frozen = code @ layer.weight / float(np.max(np.abs(layer.weight))) ** 2
+    frozen = without_traces(code) @ layer.weight / float(np.max(np.abs(layer.weight))) ** 2
     return dataclasses.replace(case.reference, frozen_codebook=frozen)
 
 

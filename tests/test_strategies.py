@@ -88,7 +88,7 @@ def test_regular_places_are_of_regular_lengths_and_angles(precision):
         assert case.codes.any(axis=1).all()
 
 
-@pytest.mark.parametrize("strategy", [strategies.cases(), strategies.crowds(), strategies.transform_cases(layers=2)])
+@pytest.mark.parametrize("strategy", [strategies.cases(), strategies.crowds(), strategies.transform_cases(layers=1)])
 def test_one_of_everything_and_more_is_drawn(strategy):
     cases = drawn_by_default(strategy, "float32")
     for size in (lambda case: len(case.x), lambda case: len(case.codes)):

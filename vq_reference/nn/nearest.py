@@ -183,7 +183,7 @@ def _shape(x: Tensor, codes: Tensor) -> Tensor:
 
 if not hasattr(torch.ops.vq_reference, "nearest"):
     # An operator and not plain torch, because the number of candidates depends on the data, which no full graph allows.
-    _LIBRARY = torch.library.Library("vq_reference", "FRAGMENT")  # type: ignore[no-untyped-call]
+    _LIBRARY = torch.library.Library("vq_reference", "DEF")  # type: ignore[no-untyped-call]
     _LIBRARY.define("nearest(Tensor x, Tensor codes) -> Tensor")  # type: ignore[no-untyped-call]
     _LIBRARY.impl("nearest", _search, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     _LIBRARY.impl("nearest", _shape, "Meta")  # type: ignore[no-untyped-call]

@@ -65,6 +65,7 @@ class LayerError(NamedTuple):
     loss: float
     x: Array
     codes: Array
+    parameters: float
 
 
 def vector_quantize(layer: VectorQuantize, x: Array, g_output: Array, g_loss: float, u: float) -> LayerError:
@@ -76,7 +77,8 @@ def vector_quantize(layer: VectorQuantize, x: Array, g_output: Array, g_loss: fl
     Gradient at t: γ of the sum g W_out, and eight roundings of s·d, s = 2wβ/(NHD), off by s·off. Back through x ↦ x̂:
     (I − x̂x̂')/‖h‖ is off by (4δt + 2δh/‖h‖ + 2γ_{D+6})/‖h‖, times the length of its argument. Back through W_in:
     its own sum, and the length of the error times that of a column of W_in.
-    Gradient at a code: a sum over N·H terms of s/β·d, then back through c ↦ ĉ.
+    Gradient at a code: a sum over N·H terms of s/β·d, then back through c ↦ ĉ. parameters bounds the gradient at any
+    entry of any parameter: beside the codes, sums over tokens of (gradient at h)'x and of g'q, with factors as above.
     """
     dim = layer.codes.shape[2]
     hidden = _affine(layer.project_in, x).reshape(-1, dim)
@@ -117,7 +119,14 @@ def vector_quantize(layer: VectorQuantize, x: Array, g_output: Array, g_loss: fl
     longest = np.sum(np.linalg.norm(loss_at_q, axis=1))
     if layer.unit:
         total = (total + (4 * unit(dim, u) + 2 * gamma(dim + 6, u)) * longest) / code_length
-    return LayerError(output, value, at_x, np.broadcast_to(total, layer.codes.shape))
+
+    # biases are weights of an input of 1
+    entering, leaving = (np.hstack([np.abs(rows), np.ones((len(x), 1))]) for rows in (x, rows))
+    head_errors = np.repeat(g_error.reshape(len(x), -1), dim, axis=1)
+    at_in = (head_errors + gamma(len(x), u) * np.abs(g_rows)).T @ entering
+    at_out = np.abs(g_output).T @ (gamma(len(x) + 1, u) * leaving + at_codes)
+    largest = max(float(np.max(at_in)), float(np.max(at_out)), float(np.max(total)))
+    return LayerError(output, value, at_x, np.broadcast_to(total, layer.codes.shape), largest)
 
 
 def _affine(layer: Layer | None, x: Array) -> Array:

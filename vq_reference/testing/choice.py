@@ -1,4 +1,4 @@
-"""Which tokens have a choice that rounding cannot change: where codes tie, no law asks for one of them."""
+"""The choice as the declared metric has it, and which tokens have one that rounding cannot change."""
 
 from __future__ import annotations
 
@@ -7,21 +7,44 @@ import numpy as np
 from vq_reference import nearest
 from vq_reference.arguments import Array
 from vq_reference.testing import bounds
+from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.strategies import Case
 
 
-def decided(case: Case, u: float) -> Array:
-    """Return, (N,) bool, whether the nearest code is nearer than any different one by more than the bound.
+def compared(implementation: Implementation, case: Case) -> tuple[Array, Array]:
+    """Return the points whose Euclidean distances the choice compares: x and codes, or their directions for cosine.
 
-    Codes drawn twice are one code here: an implementation may choose either. The bound is that of the expanded square,
-    the coarsest of the usual ways to compute a distance.
+    Of directions the nearest is the one with the largest cosine: ‖x̂ − ĉ‖² = 2 − 2x̂·ĉ. A zero vector stays zero.
     """
-    squares = nearest.distances(case.x, case.codes) ** 2
-    best = case.codes[squares.argmin(axis=1)]
-    answer = np.ones(len(case.x), bool)
-    for code, square in zip(case.codes, squares.T, strict=True):
-        other = np.any(best != code, axis=1)
-        rival = np.broadcast_to(code, best.shape)
-        gap = square - squares.min(axis=1)
-        answer &= ~other | (gap > bounds.excess_by_expansion(case.x, best, rival, u))
+    if implementation.metric == "euclidean":
+        return case.x, case.codes
+    lengths = [np.linalg.norm(v, axis=1, keepdims=True) for v in (case.x, case.codes)]
+    x, codes = (v / np.where(length, length, 1) for v, length in zip((case.x, case.codes), lengths, strict=True))
+    return np.asarray(x), np.asarray(codes)
+
+
+def tolerated(implementation: Implementation, x: Array, chosen: Array, best: Array) -> Array:
+    """Bound on ‖x − chosen‖² − ‖x − best‖², (N,), for points of `compared`, by the coarsest of the usual ways.
+
+    That is the expanded square. A direction is itself computed, twice ε for x and for the code, at most 2 apart: 8ε in
+    each of two squares.
+    """
+    u = implementation.precision.unit_roundoff
+    normalised = 16 * bounds.direction(x.shape[1], u) if implementation.metric == "cosine" else 0.0
+    return bounds.excess_by_expansion(x, chosen, best, u) + normalised
+
+
+def decided(implementation: Implementation, case: Case) -> Array:
+    """Return, (N,) bool, whether the nearest code is nearer than any different one by more than is tolerated.
+
+    Codes drawn twice are one code here: an implementation may choose either.
+    """
+    x, codes = compared(implementation, case)
+    squares = nearest.distances(x, codes) ** 2
+    best = codes[squares.argmin(axis=1)]
+    answer = np.ones(len(x), bool)
+    for k, square in enumerate(squares.T):
+        other = np.any(case.codes[squares.argmin(axis=1)] != case.codes[k], axis=1)
+        rival = np.broadcast_to(codes[k], best.shape)
+        answer &= ~other | (square - squares.min(axis=1) > tolerated(implementation, x, best, rival))
     return answer

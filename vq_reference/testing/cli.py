@@ -27,7 +27,7 @@ from vq_reference.testing.plans import planned
 from vq_reference.testing.runner import Plan
 from vq_reference.testing.runner import run as run_plan
 from vq_reference.testing.select import NothingSelected, select
-from vq_reference.testing.targets import TargetUnavailable
+from vq_reference.testing.targets import TargetUnavailable, object_of
 
 BROKEN, COULD_NOT_RUN = 1, 2
 
@@ -129,7 +129,9 @@ def describe(
     # by name, and not at the top: it imports torch and the target
     describing = importlib.import_module("vq_reference.testing.describe")
     try:
-        console.print(describing.describe(target), markup=False, highlight=False)
+        # a file is no module name: its class knows what it is imported as
+        origin = "" if ".py:" in target else target
+        typer.echo(describing.describe(object_of(target), origin))  # not wrapped: it is to be pasted
     except TargetUnavailable as error:
         raise _stop(error) from error
 

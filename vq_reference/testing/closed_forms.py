@@ -34,13 +34,18 @@ class Loss:
 def loss_of(implementation: Implementation, case: Case, indices: Array) -> Loss:
     """Return the closed forms for these indices, with the implementation's declared weights and reduction."""
     u, q, size = implementation.precision.unit_roundoff, case.codes[indices], len(case.codes)
+    # what a product of small numbers loses to gradual underflow, whatever their relative errors
+    lost = 8 * implementation.precision.smallest_subnormal
     count = case.x.size if implementation.loss_reduction == "sum" else 1
     a, b = (count * weight for weight in implementation.loss_weights(case.reference))
     shown = implementation.loss_value
     value = loss.commitment_loss(case.x, q, 0.0, a + b if shown is None else count * shown(case.reference))
     _, at_q = loss.vjp(case.x, q, commitment_weight=a)
     at_x, _ = loss.vjp(case.x, q, beta=1.0, commitment_weight=b)
-    at_codebook, absolute = (nearest.gather_vjp(indices, g, size) for g in (at_q, np.abs(at_q)))
+    at_codebook = nearest.gather_vjp(indices, at_q, size)
+    at_codebook_bound = bounds.codebook_gradient(at_q, indices, size, u) + lost * (1 + len(indices))
+    absolute = nearest.gather_vjp(indices, np.abs(at_q), size)
+    absolute += lost * (1 + len(indices)) / u  # as large a number as that loses the same to rounding
     frozen, transform = case.reference.frozen_codebook, case.reference.transform
     at_transform = {}
     for i, layer in enumerate(codebook.vjp(frozen, transform, at_codebook)):
@@ -49,11 +54,11 @@ def loss_of(implementation: Implementation, case: Case, indices: Array) -> Loss:
             at_transform[f"{i}.bias"] = layer.bias
     return Loss(
         value=value,
-        value_bound=bounds.mean_square(case.x.size, u) * value,
+        value_bound=bounds.mean_square(case.x.size, u) * value + lost * max(1.0, a + b),
         at_x=at_x,
-        at_x_bound=bounds.loss_gradient(at_x, u),
+        at_x_bound=bounds.loss_gradient(at_x, u) + lost * max(1.0, b),
         at_codebook=at_codebook,
-        at_codebook_bound=bounds.codebook_gradient(at_q, indices, size, u),
+        at_codebook_bound=at_codebook_bound,
         at_transform=at_transform,
         at_transform_bound=bounds.transform_gradient(frozen, transform, absolute, len(case.x), u),
     )

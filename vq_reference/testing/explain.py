@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 
-from vq_reference.testing.counterexample import bounds_of
+from vq_reference.testing.derivation import bounds_of
 from vq_reference.testing.known_bugs import KNOWN_BUGS
 from vq_reference.testing.law import Law
 from vq_reference.testing.mutants import MUTANTS, Mutant

@@ -75,7 +75,8 @@ class Law:
                     raise
             for what, margin in nearest_miss.items():
                 margins[what] = max(margin, margins.get(what, 0.0))
-                hypothesis.target(margin, label=what)
+                if self.draws:  # a law that draws nothing has nothing to climb
+                    hypothesis.target(margin, label=what)
 
         # what hypothesis derives its fixed examples from
         example.__qualname__ = example.__name__ = self.check.__name__
@@ -85,6 +86,7 @@ class Law:
         context = copy_context()
         context.run(strategies.precision.set, implementation.precision)
         context.run(strategies.given_sizes.set, implementation.sizes)
+        context.run(strategies.offers.set, implementation.capabilities)
         context.run(test)
         return margins
 

@@ -54,9 +54,21 @@ def assert_within(what: str, actual: Array | float, expected: Array | float, bou
     margin = float(np.max(_margins(measured, wanted, limit), initial=0.0))
     if not margin <= 1:
         raise LawBroken(what, measured, wanted, limit)
+    report(what, margin)
+
+
+def report(what: str, value: float) -> None:
+    """Hand a measured value to the report that no bound judges.
+
+    >>> seen = []
+    >>> with listening(lambda what, value: seen.append((what, value))):
+    ...     report("rate of wrong codes", 0.25)
+    >>> seen
+    [('rate of wrong codes', 0.25)]
+    """
     listener = _listener.get()
     if listener:
-        listener(what, margin)
+        listener(what, value)
 
 
 @contextmanager

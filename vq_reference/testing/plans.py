@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vq_reference.testing.runner import Plan
-from vq_reference.testing.targets import TargetUnavailable, ready
+from vq_reference.testing.targets import TargetUnavailable, expand, ready
 
 if TYPE_CHECKING:
     from vq_reference.testing.releases import Release
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 def planned(targets: Sequence[str], requirements: Sequence[str], template: Plan) -> dict[str, Plan]:
     """Return a plan for each target and each release that it is run on, by its title in the report.
 
-    A ready adapter is run on the releases of the package that it is about; an object of one's own on every one, since
-    only its author knows what it imports. Raises TargetUnavailable for a name that is not known, a release that cannot
-    be fetched, and a release that no target is about.
+    A prefix such as "lucidrains" names all of that family. A ready adapter is run on the releases of the package that
+    it is about; an object of one's own on every one, since only its author knows what it imports. Raises
+    TargetUnavailable for a name that is not known, a release that cannot be fetched, and a release that no target is
+    about.
     """
-    distributions = {target: None if _is_path(target) else ready(target).distribution for target in targets}
+    named = [each for target in targets for each in expand(target)]
+    distributions = {target: None if _is_path(target) else ready(target).distribution for target in named}
     fetched = [_release(requirement) for requirement in requirements]
     unused = {release.distribution for release in fetched} - set(distributions.values())
-    if unused and not any(_is_path(target) for target in targets):
+    if unused and not any(_is_path(target) for target in named):
         raise TargetUnavailable(f"--with {', '.join(sorted(unused))}: no target of this run is about that package")
     plans = {}
     for target, distribution in distributions.items():
@@ -38,7 +40,11 @@ def planned(targets: Sequence[str], requirements: Sequence[str], template: Plan)
         of_target = [r for r in fetched if _is_path(target) or r.distribution == distribution]
         for release in of_target:
             first = os.pathsep.join([str(release.path), *filter(None, [plan.environment.get("PYTHONPATH")])])
-            plans[f"{target} {release.version}"] = replace(plan, environment={**plan.environment, "PYTHONPATH": first})
+            plans[f"{target} {release.version}"] = replace(
+                plan,
+                environment={**plan.environment, "PYTHONPATH": first},
+                release=(release.distribution, release.version),
+            )
         if not of_target:
             plans[target] = plan
     return plans

@@ -30,6 +30,11 @@ class Precision:
     smallest_normal: float
     round: Callable[[Array], Array]
 
+    @property
+    def smallest_subnormal(self) -> float:
+        """The spacing of the numbers below the normal range, where errors are absolute."""
+        return self.smallest_normal * 2 * self.unit_roundoff
+
 
 def _round_through(dtype: type) -> Callable[[Array], Array]:
     def rounded(values: Array) -> Array:
@@ -40,10 +45,12 @@ def _round_through(dtype: type) -> Callable[[Array], Array]:
 
 
 def _round_to_bfloat16(values: Array) -> Array:
-    """Keep the upper 16 bits of float32, ties to even; NumPy has no such dtype."""
-    bits = np.asarray(values, np.float64).astype(np.float32).view(np.uint32)
-    nearest_even = (bits >> 16) & 1
-    return ((bits + 0x7FFF + nearest_even) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+    """Round once, to 8 binary digits and ties to even, with float32's exponents; NumPy has no such dtype."""
+    wide = np.asarray(values, np.float64)
+    _, exponent = np.frexp(wide)
+    last_place = np.maximum(exponent - 8, -133)  # 2^−133 is the smallest subnormal number
+    rounded = np.ldexp(np.round(np.ldexp(wide, -last_place)), last_place)
+    return np.asarray(np.where(np.abs(rounded) > np.ldexp(2 - 2.0**-7, 127), np.copysign(np.inf, rounded), rounded))
 
 
 def _ieee(dtype: type) -> Precision:

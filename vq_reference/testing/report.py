@@ -24,9 +24,11 @@ SIGNS = {
     Verdict.CRASHED: ("!", "bold magenta"),
     Verdict.NOT_RUN: ("?", "bold yellow"),
 }
-# "✓ 0.042" and the blanks beside it
-CELL_WIDTH = 9
+# "✓ 0.04" and the blanks beside it
+CELL_WIDTH = 8
 INDENT = 2
+# bounds whose derivations are printed in full; of more, their names, which `vq-check explain` spells out
+FEW = 2
 
 
 def show(console: Console, results: Mapping[str, Result], strict: bool) -> None:
@@ -78,7 +80,7 @@ def table(results: Mapping[str, Result], width: int) -> Group:
     seen = {o.verdict for result in results.values() for o in result.outcomes}
     legend = [f"{sign} {verdict.value}" for verdict, (sign, _) in SIGNS.items() if verdict in seen]
     names = [Text(f"{i}  {name}") for i, name in enumerate(results, 1)] if numbered else []
-    notes = Text("   ".join([*legend, "number: largest measured ÷ bound"]), style="dim")
+    notes = Text("   ".join([*legend, "number: measured ÷ bound"]), style="dim")
     return Group(*names, made, notes, Text(""))
 
 
@@ -87,8 +89,13 @@ def _cell(outcome: Outcome) -> Text:
     if outcome.holds_unexpectedly:
         return Text(f"{sign} stale", style="bold red")
     if outcome.verdict is Verdict.HELD:
-        return Text(f"{sign} {outcome.margin:.2g}" if outcome.margin else sign, style=style)
+        return Text(f"{sign} {_margin(outcome.margin)}" if outcome.margin else sign, style=style)
     return Text(sign, style="yellow" if outcome.level == "should" and outcome.verdict is Verdict.BROKEN else style)
+
+
+def _margin(margin: float) -> str:
+    """Write a margin in four places, so that five columns fit in a terminal of eighty."""
+    return f"{margin:.2f}" if margin >= 0.01 else "<.01"
 
 
 Alike = Sequence[tuple[str, Result, Outcome]]
@@ -145,11 +152,14 @@ def _said(outcome: Outcome, result: Result) -> Iterator[Text]:
         yield Text(f"bound    {found.bound:.3g}, exceeded {found.margin:.3g} times")
     if found is None:
         return
-    for derivation in found.derivations:
-        yield Text(f"bounds.{derivation}", style="dim")
+    if len(found.derivations) > FEW:
+        names = ", ".join(derivation.split(": ")[0] for derivation in found.derivations)
+        yield Text(f"bound from {names}: see `vq-check explain {outcome.law}`", style="dim")
+    else:
+        yield from (Text(f"bound from {derivation}", style="dim") for derivation in found.derivations)
     yield Text("smallest input found:")
     for line in found.inputs:
-        yield Text(f"  {line}")
+        yield Text(line)
     bug = nearest_known_bug(outcome.law, result.outcomes)
     if bug:
         yield Text(f"nearest known bug: {bug}", style="bold")

@@ -36,6 +36,7 @@ class Plan:
 
     environment: of the child; it decides which release of a package is found first. limit: seconds that one law may
     take. device, dtype: where and in what the target computes, as in torch; empty for what its adapter does by itself.
+    release: (package, version) that the environment is to put first; a verdict on another one is no verdict.
     """
 
     target: str
@@ -46,6 +47,7 @@ class Plan:
     limit: float = 120.0
     device: str = ""
     dtype: str = ""
+    release: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,10 @@ def run(plan: Plan, jobs: int, on_outcome: OnOutcome) -> Result:
             time.sleep(TICK)
             active += [start(left) for child in active if (left := attend(child))]
             active = [child for child in active if child.alive]
+    package, version = plan.release or ("", "")
+    if versions.get(package, version) != version:
+        for law in plan.laws:
+            lose(law, Verdict.NOT_RUN, f"{package} {versions[package]} was imported, and {version} was asked for")
     return Result(plan, versions, [ended[law] for law in plan.laws if law in ended])
 
 
@@ -186,6 +192,8 @@ def _command(plan: Plan, share: Sequence[str], events: Path) -> list[str]:
     options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     return [
         *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", "."),
+        # pytest's other modes put the folder that vq_reference lies in first on the path, before the release under test
+        "--import-mode=importlib",
         *("-q", "--tb=no", "--show-capture=no"),
         *("--pyargs", *PACKAGES, "--vq-target", plan.target, "--vq-profile", plan.profile, *options),
         *("--vq-events", str(events), *chosen),

@@ -1,22 +1,21 @@
 """A standalone script for a broken law: it exits 1 while the fault is there and 0 when it is not.
 
 It imports torch, NumPy and the package under test, nothing of ours, so that whoever gets it in a bug report needs
-nothing else. Inputs, expected values and bound stand in it with every bit. No script is handed out that was not run:
-one that does not find the fault here would find it nowhere.
+nothing else. Inputs, expected values and bound stand in it with every bit. No script is handed out that was not run
+twice: here it has to find the fault, and with the same lines on the reference it has to find none.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from vq_reference.arguments import Array
 from vq_reference.testing.adapters.implementation import Call, Implementation
-from vq_reference.testing.adapters.scripts import exactly
+from vq_reference.testing.adapters.scripts import exactly, sim_vq_script
 from vq_reference.testing.border import Border
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken
@@ -59,7 +58,7 @@ x = {x}.to(torch.{dtype}).requires_grad_()  # the smallest input found
 
 COMPARE = """
 
-actual = torch.as_tensor({actual}).detach().double().reshape({shape}){rows}
+actual = torch.as_tensor({actual}).detach().double(){rows}
 expected = {expected}
 bound = {bound}
 error = torch.where(actual == expected, 0.0, (actual - expected).abs())
@@ -90,7 +89,7 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
     border: what crossed it last. versions: for the heading.
     """
     if tested.script is None:
-        raise NoScript(f"the adapter of {tested.name} has no script")
+        raise NoScript(f"the adapter of {tested.name} has none")
     if border.reference is None or border.x is None or border.how != Call():
         raise NoScript("the last call was not an ordinary forward")
     head = HEAD.format(
@@ -101,18 +100,33 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
         x=exactly(border.x),
         dtype=tested.precision.name,
     )
-    body = head + tested.script(border.reference) + "\n" + _start(border)
-    if not isinstance(error, LawBroken):
-        if isinstance(error, AssertionError):
-            raise NoScript("what the law compares is no number")
-        return _tried(body + CRASH)
-    actual = expression(error.what)
-    if actual is None:
-        raise NoScript(f"{error.what!r} has no expression in plain torch")
-    shape = _shape(body, actual)
-    rows = "" if shape == error.actual.shape else _rows(body, actual, error.actual)
-    numbers = {"expected": exactly(error.expected), "bound": exactly(error.bound)}
-    return _tried(body + COMPARE.format(actual=actual, shape=shape, rows=rows, what=error.what, **numbers))
+    faulty, right = (
+        f"{head}{lines(border.reference)}\n{_start(border)}"
+        for lines in (tested.script, sim_vq_script("vq_reference.nn"))
+    )
+    for end in _ends(faulty, error):
+        if _run(faulty + end)[0] == 1 and _run(right + end)[0] == 0:
+            return faulty + end
+    raise NoScript("the last call, made alone, does not show the fault")
+
+
+def _ends(body: str, error: Exception) -> Iterator[str]:
+    """Yield what may show the fault: the law's comparison, the same turned round, or an exception on the way.
+
+    Turned round for a law that compares two calls: which of the two was the faulty one, it cannot know.
+    """
+    if isinstance(error, LawBroken):
+        actual = expression(error.what)
+        if actual is None:
+            raise NoScript(f"{error.what!r} has no expression in plain torch yet")
+        rows = _rows(body, actual, error.actual)
+        if rows is not None:
+            for expected in (error.expected, error.actual):
+                numbers = {"expected": exactly(expected), "bound": exactly(error.bound)}
+                yield COMPARE.format(actual=actual, rows=rows, what=error.what, **numbers)
+    elif isinstance(error, AssertionError):
+        raise NoScript("what the law compares is no number")
+    yield CRASH
 
 
 def _start(border: Border) -> str:
@@ -125,36 +139,20 @@ def _start(border: Border) -> str:
     return f"start = {' + '.join(filter(None, terms)) or 'torch.zeros(())'}"
 
 
-def _evaluated(body: str, actual: str) -> Array:
-    names = _run(body + f"\nactual = torch.as_tensor({actual}).detach().double().numpy()\n")[1]
-    if "actual" not in names:
-        raise NoScript("the last call raises when it is made alone")
-    return np.asarray(names["actual"])
+def _rows(body: str, actual: str, measured: Array) -> str | None:
+    """Say which rows the law looked at, as source: it leaves out tokens whose choice rounding could change.
 
-
-def _shape(body: str, actual: str) -> tuple[int, ...]:
-    return _evaluated(body, actual).shape
-
-
-def _rows(body: str, actual: str, measured: Array) -> str:
-    """Say which of the rows the law looked at: it leaves out tokens whose choice rounding could change."""
-    whole = _evaluated(body, actual)
+    None where that cannot be said: the call raises when it is made alone, or the rows are those of several calls.
+    """
+    whole = _run(f"{body}\nwhole = torch.as_tensor({actual}).detach().double().numpy()\n")[1].get("whole")
+    if not isinstance(whole, np.ndarray):
+        return None
     if whole.size == measured.size:
         return f".reshape({measured.shape})"
     if whole.shape[1:] != measured.shape[1:]:
-        raise NoScript(f"the law measured the shape {measured.shape}, the script {whole.shape}")
+        return None
     same = [[i for i in range(len(whole)) if np.array_equal(whole[i], row)] for row in measured]
-    if not all(same):
-        raise NoScript("the law measured tokens of several calls")
-    return f"[{[rows[0] for rows in same]}]"
-
-
-def _tried(source: str) -> str:
-    """Return the script, having seen it find the fault."""
-    code, _ = _run(source)
-    if code != 1:
-        raise NoScript("alone, the last call does not show the fault")
-    return source
+    return f"[{[rows[0] for rows in same]}]" if all(same) else None
 
 
 def _run(source: str) -> tuple[int, dict[str, object]]:
@@ -163,7 +161,7 @@ def _run(source: str) -> tuple[int, dict[str, object]]:
     code = 0
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            exec(compile(textwrap.dedent(source), "<script>", "exec"), names)
+            exec(compile(source, "<script>", "exec"), names)
         except SystemExit as end:
             code = int(end.code or 0)
         except Exception:

@@ -28,6 +28,9 @@ precision: ContextVar[Precision] = ContextVar("precision", default=PRECISIONS["f
 # and (D, K) where the implementation is an instance, whose sizes are given
 given_sizes: ContextVar[tuple[int, int] | None] = ContextVar("given sizes", default=None)
 
+# and its capabilities: heads, projections, masks and the like are drawn where there are such
+offers: ContextVar[frozenset[str]] = ContextVar("offers", default=frozenset())
+
 
 class NotApplicable(Exception):
     """What a law draws cannot be had of this implementation. The message says why."""
@@ -82,8 +85,16 @@ def vectors(draw: st.DrawFn, dim: int, count: int) -> Array:
     """Draw `count` vectors of regular norms, (count, D), representable in the dtype under test."""
     rows = [draw(directions(dim)) * draw(norms()) for _ in range(count)]
     rounded = precision.get().round(np.array(rows).reshape(count, dim))
-    # a subnormal entry would not survive the power of two that the transform multiplies by
-    return np.where(np.abs(rounded) < 8 * precision.get().smallest_normal, 0.0, rounded)
+    return without_traces(rounded)
+
+
+def without_traces(rounded: Array) -> Array:
+    """Return the array with entries so small set to 0 that a factor of a few powers of two makes them subnormal.
+
+    Such an entry would not survive the transform's power of two, nor its gradient the mean over the batch.
+    """
+    smallest = precision.get().smallest_normal
+    return np.where(np.abs(rounded) < max(8 * smallest, min(2.0**24 * smallest, 2.0**-40)), 0.0, rounded)
 
 
 @st.composite
@@ -136,6 +147,7 @@ def tokens(draw: st.DrawFn, codes: Array, places: Sequence[str] = REGULAR) -> Ar
     rows = [draw(_token(codes, places[(first + i) % len(places)])) for i in range(count)]
     x = precision.get().round(np.array(rows))
     if "zero" not in places:
+        x = without_traces(x)
         x = np.where(np.linalg.norm(x, axis=1, keepdims=True) < REGULAR_NORMS[0] / 2, codes[0], x)
     return np.asarray(x)
 
@@ -159,13 +171,15 @@ def _coarse(codes: Array) -> Array:
     """Return codes on a grid of 1/16 of the largest entry: halfway between two is a number, and a tie is exact."""
     step = np.ldexp(1.0, np.frexp(np.max(np.abs(codes)))[1] - 4)
     rounded = np.round(codes / step) * step
-    return np.where(np.any(rounded, axis=1, keepdims=True), rounded, np.eye(1, codes.shape[1]) * step)
+    return np.asarray(np.where(np.any(rounded, axis=1, keepdims=True), rounded, np.eye(1, codes.shape[1]) * step))
 
 
 @st.composite
 def codebooks(draw: st.DrawFn, dim: int, most: int, places: Sequence[str] = REGULAR) -> Array:
     """Draw effective codes, (K, D) with K from 1 to `most`; one may be drawn twice, and be zero where places allow."""
-    codes = draw(vectors(dim, draw(sizes(most))))
+    # of several codes the nearest is seldom the one that a token is opposite to
+    alone = not set(places).isdisjoint(OPPOSITE) and draw(st.booleans())
+    codes = draw(vectors(dim, 1 if alone else draw(sizes(most))))
     if draw(st.booleans()):
         event("coarse codes")
         codes = _coarse(codes)
@@ -174,7 +188,7 @@ def codebooks(draw: st.DrawFn, dim: int, most: int, places: Sequence[str] = REGU
     elif len(codes) > 1 and draw(st.booleans()):
         event("duplicated code")
         codes[-1] = codes[0]
-    if "zero code" in places and draw(st.booleans()):
+    if "zero code" in places and not alone and draw(st.booleans()):
         event("zero code in the codebook")
         codes[0] = 0.0
     return np.asarray(codes)
@@ -225,8 +239,10 @@ def crowds(draw: st.DrawFn, offsets: Sequence[float] = (0.0, 10.0, 1000.0)) -> C
     drawn. The numbers come from a seeded generator: what matters here is how many they are.
     """
     dim, layer_seed = draw(_dims(2, 6)), draw(st.integers(0, 2**16))
-    count = draw(sizes(40))
-    codebook_size = wanted[1] if (wanted := given_sizes.get()) else draw(sizes(40))
+    many, few = st.integers(26, 40), sizes(25)
+    count, codebook_size = draw(st.tuples(few, few) | st.tuples(many, few) | st.tuples(sizes(40), many))
+    if wanted := given_sizes.get():
+        codebook_size = wanted[1]
     offset = draw(st.sampled_from(offsets))
     event(f"offset {offset:g}")
     event("more than 25 rows" if max(count, codebook_size) > 25 else "at most 25 rows")
@@ -257,7 +273,7 @@ def transform_cases(draw: st.DrawFn, layers: int) -> Case:
         Layer(_integers(draw, (leaving, entering), 2), _integers(draw, (leaving,), 2) + 0.5 if layers > 1 else None)
         for entering, leaving in itertools.pairwise(widths)
     )
-    frozen = _integers(draw, (draw(sizes(4)), frozen_dim), 2)
+    frozen = _integers(draw, (draw(st.integers(min(layers, 2), 4)), frozen_dim), 2)
     codes = effective_codebook(frozen, transform)
     estimator: Estimator = draw(st.sampled_from(TRAINED))
     reference = SimVQ(frozen, transform, estimator, draw(betas), draw(weights))

@@ -1,12 +1,22 @@
-"""From the name on a command line to an implementation."""
+"""From what a command line names to an implementation: a ready adapter, an object of a module, or of a file."""
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
-from vq_reference.testing.adapters import lucidrains, packaged, sim_vq
+from torch import nn
+
+from vq_reference.testing.adapters import lucidrains, packaged, sim_vq, vector_quantize
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.oracle import oracle
 
@@ -23,16 +33,20 @@ READY: dict[str, Ready] = {
     "reference.oracle": Ready(oracle),
     "reference.SimVQ": Ready(sim_vq.reference_module),
     "reference.SimVQ[channel_first]": Ready(partial(sim_vq.reference_module, channel_first=True)),
-    "lucidrains.SimVQ": Ready(sim_vq.lucidrains, "vector-quantize-pytorch"),
-    "lucidrains.SimVQ[channel_first]": Ready(partial(sim_vq.lucidrains, channel_first=True), "vector-quantize-pytorch"),
+    "reference.VectorQuantize": Ready(vector_quantize.vector_quantize),
+    "reference.ResidualQuantizer": Ready(vector_quantize.residual_quantizer),
+    "reference.VectorQuantize[compiled]": Ready(partial(vector_quantize.vector_quantize, compiles=True)),
+    "lucidrains.SimVQ": Ready(sim_vq.lucidrains, lucidrains.PACKAGE),
+    "lucidrains.SimVQ[channel_first]": Ready(partial(sim_vq.lucidrains, channel_first=True), lucidrains.PACKAGE),
     **{
         f"lucidrains.VectorQuantize[{mode}]" if mode else "lucidrains.VectorQuantize": Ready(
             partial(lucidrains.vector_quantize, mode), lucidrains.PACKAGE
         )
         for mode in lucidrains.MODES
     },
-    "lucidrains.ResidualVQ[one]": Ready(lucidrains.residual_vq, lucidrains.PACKAGE),
-    "lucidrains.ResidualSimVQ[one]": Ready(lucidrains.residual_sim_vq, lucidrains.PACKAGE),
+    "lucidrains.ResidualVQ[1]": Ready(lucidrains.residual_vq, lucidrains.PACKAGE),
+    "lucidrains.ResidualVQ[2]": Ready(partial(lucidrains.residual_vq, layers=2), lucidrains.PACKAGE),
+    "lucidrains.ResidualSimVQ[1]": Ready(lucidrains.residual_sim_vq, lucidrains.PACKAGE),
     "diffusers.VectorQuantizer": Ready(packaged.diffusers_vq, "diffusers"),
     "diffusers.VectorQuantizer[not_legacy]": Ready(partial(packaged.diffusers_vq, legacy=False), "diffusers"),
     "encodec.VectorQuantization": Ready(packaged.encodec_vq, "encodec"),
@@ -41,40 +55,134 @@ READY: dict[str, Ready] = {
 
 
 class TargetUnavailable(Exception):
-    """A target that is not known, or whose package cannot be imported. The message says what to do about it."""
+    """A target that is not known, or that cannot be imported or made. The message says what to do about it."""
 
 
 def expand(target: str) -> list[str]:
     """Return the targets that a name stands for: itself, or for a prefix such as "lucidrains" all of that family.
 
-    >>> expand("reference")
-    ['reference.oracle', 'reference.SimVQ', 'reference.SimVQ[channel_first]']
+    >>> expand("my_codec.py:quantizer")
+    ['my_codec.py:quantizer']
     """
     family = [name for name in READY if name.startswith(f"{target}.")]
     return [target] if target in READY or not family else family
 
 
 def ready(target: str) -> Ready:
-    """Return the adapter of that name. Raises TargetUnavailable that lists the names there are.
-
-    >>> ready("reference.oracle").make().precision.name
-    'float64'
-    """
+    """Return the adapter of that name. Raises TargetUnavailable that lists the names there are."""
     if target not in READY:
-        raise TargetUnavailable(f"target {target!r} is not known: expected one of {', '.join(READY)}")
+        near = difflib.get_close_matches(target, READY, n=3)
+        hint = f": did you mean {' or '.join(near)}?" if near else f": expected one of {', '.join(READY)}"
+        raise TargetUnavailable(
+            f"target {target!r} is not known{hint} An object of your own is package.module:object or file.py:object"
+        )
     return READY[target]
 
 
-def implementation_of(target: str, **options: str) -> Implementation:
-    """Return the implementation that a target names. Raises TargetUnavailable.
+def implementation_of(target: str, dtype: str | None = None, device: str | None = None) -> Implementation:
+    """Return the implementation that a target names. Executes the code that it names.
 
-    options: `device` and `dtype` for its maker, as in torch, where they are not to be what it takes by itself.
+    target: a ready adapter's name, `package.module:object` or `path/file.py:object`. The object is an Implementation, a
+    function that returns one (with `dtype` and `device` handed on where it takes them), or a module or module class,
+    which is then described by measurement. dtype, device: None for the target's own. Raises TargetUnavailable.
+
+    >>> implementation_of("reference.oracle").precision.name
+    'float64'
     """
+    asked = {key: value for key, value in (("dtype", dtype), ("device", device)) if value is not None}
+    if ":" in target:
+        return _described(target, object_of(target), asked)
     adapter = ready(target)
     try:
-        return adapter.make(**options)
+        return _called(target, adapter.make, asked)
+    except TargetUnavailable:
+        raise
     except Exception as error:
         remedy = f": install {adapter.distribution}, or name a release with --with" if adapter.distribution else ""
         raise TargetUnavailable(
             f"target {target} cannot be imported ({type(error).__name__}: {error}){remedy}"
         ) from error
+
+
+def object_of(target: str) -> Any:
+    """Return the object that `package.module:object` or `path/file.py:object` names. Raises TargetUnavailable."""
+    source, _, path = target.rpartition(":")
+    if not source or not path:
+        raise TargetUnavailable(f"target {target!r}: expected package.module:object or path/file.py:object")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what an import warns of is its author's business
+            found: Any = _file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
+    except Exception as error:
+        raise TargetUnavailable(f"target {target}: {source} cannot be imported ({_said(error)})") from error
+    for step in path.split("."):
+        if not hasattr(found, step):
+            near = difflib.get_close_matches(step, dir(found), n=3)
+            hint = f": did you mean {' or '.join(near)}?" if near else ""
+            raise TargetUnavailable(f"target {target}: {source} has no {path}{hint}")
+        found = getattr(found, step)
+    return found
+
+
+def _file(path: Path) -> Any:
+    """Import a file under its own name, its folder first on the path as for a script."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path} in {Path.cwd()}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses and pickle look their module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+def _described(target: str, found: Any, asked: dict[str, str]) -> Implementation:
+    if isinstance(found, Implementation):
+        if asked:
+            raise TargetUnavailable(f"target {target} is made already: name a function that takes {', '.join(asked)}")
+        return found
+    if isinstance(found, nn.Module) or (inspect.isclass(found) and issubclass(found, nn.Module)):
+        from vq_reference.testing.describe import CannotDescribe, describe
+
+        try:
+            return describe(found).implementation(**asked)
+        except CannotDescribe as error:
+            raise TargetUnavailable(f"target {target}: {error}") from error
+    if not callable(found):
+        raise TargetUnavailable(
+            f"target {target} is a {type(found).__name__}: expected an Implementation, a function that returns one, "
+            "or a torch module or its class"
+        )
+    try:
+        made: Any = _called(target, found, asked)
+    except TargetUnavailable:
+        raise
+    except Exception as error:
+        raise TargetUnavailable(f"target {target} cannot be made ({_said(error)})") from error
+    if isinstance(made, nn.Module):
+        return _described(target, made, asked)
+    if not isinstance(made, Implementation):
+        raise TargetUnavailable(f"target {target} returned a {type(made).__name__}: expected an Implementation")
+    return made
+
+
+def _called(target: str, make: Callable[..., Any], asked: dict[str, str]) -> Implementation:
+    known = inspect.signature(make).parameters
+    required = [p.name for p in known.values() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD,)]
+    refused = [key for key in asked if key not in known]
+    if required:
+        raise TargetUnavailable(f"target {target} needs {', '.join(required)}: expected a function without arguments")
+    if refused:
+        raise TargetUnavailable(f"target {target} takes no {' and no '.join(refused)}: it has a fixed one")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the packages that are imported here
+        made: Implementation = make(**asked)
+    return made
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

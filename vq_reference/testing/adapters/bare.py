@@ -48,10 +48,10 @@ def torch_estimator(
         codes = torch.tensor(reference.codebook, dtype=torch_dtype, device=place)
 
         def call(entering: Tensor) -> Returned:
-            tokens = torch.movedim(entering, layouts.x.axes.index(("D",)), -1)
+            tokens = torch.movedim(entering, layouts.x.channel_axis, -1)
             flat = tokens.detach().reshape(-1, codes.shape[1]).to("cpu", torch.float64).numpy()
             indices = torch.as_tensor(nearest(flat, reference.codebook), device=place).reshape(tokens.shape[:-1])
-            q = torch.movedim(codes[indices], -1, layouts.x.axes.index(("D",)))
+            q = torch.movedim(codes[indices], -1, layouts.x.channel_axis)
             return Returned(f(entering, q), indices, None)
 
         return TorchLayer(torch.nn.Module(), call, torch_dtype, place, layouts=layouts)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.lasting import LASTING, Lasting
 from vq_reference.testing.precision import Precision
 
 # What an implementation may declare that it has. A law that needs more is not applicable to it, never broken.
@@ -29,7 +30,12 @@ CAPABILITIES = {
     "form": "shapes and dtypes of what it returns",
     "leading": "any number of leading dimensions",
     "eval": "an eval mode that quantizes as training does",
+    **LASTING,
 }
+
+
+# What follows from other declarations, and is not declared itself.
+FOLLOWING = {"estimator": "any estimator", "euclidean": "a choice by Euclidean distance"}
 
 
 class Cotangent(NamedTuple):
@@ -138,6 +144,7 @@ class Implementation:
     sizes: (D, K) where the implementation is an instance, whose sizes are given; None where any can be built.
     script: the wanted layer → lines of plain torch that take `x`, (N, D), and define `output`, `indices`, `loss`,
     `codes` and `parameters`; a script for a bug report is made of them. See `adapters.scripts`.
+    lasting: how to build layers that live longer than one call, for the laws of state, masks, heads and stacks.
     """
 
     name: str
@@ -152,6 +159,7 @@ class Implementation:
     state_changes: frozenset[str] = frozenset()
     sizes: tuple[int, int] | None = None
     script: Callable[[SimVQ], str] | None = None
+    lasting: Lasting | None = None
 
     def __post_init__(self) -> None:
         unknown = self.capabilities - set(CAPABILITIES)
@@ -160,4 +168,6 @@ class Implementation:
 
     def lacks(self, needs: frozenset[str]) -> list[str]:
         """Return, in words, what a law needs and this implementation does not declare."""
-        return [CAPABILITIES[need] for need in sorted(needs - self.capabilities)]
+        follows = {"estimator"} if any(c.startswith("estimator:") for c in self.capabilities) else set()
+        follows |= {"euclidean"} if self.metric == "euclidean" else set()
+        return [{**CAPABILITIES, **FOLLOWING}[need] for need in sorted(needs - self.capabilities - follows)]

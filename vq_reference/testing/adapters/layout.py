@@ -12,6 +12,7 @@ from torch import Tensor
 
 CHANNEL = "D"
 ANY = "..."
+ALL = "*"  # any number of leading dimensions, together on one axis
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Layout:
         ((), ('B',), ('T',))
         """
         words = re.findall(r"\([^()]*\)|[^\s()]+", text)
-        axes = tuple(tuple(name for name in word.strip("()").split() if name != "1") for word in words)
+        flat = [word.replace(ANY, ALL) if word.startswith("(") else word for word in words]
+        axes = tuple(tuple(name for name in word.strip("()").split() if name != "1") for word in flat)
         names = list(chain.from_iterable(axes))
         if len(set(names)) < len(names) or not axes:
             raise ValueError(f"layout is {text!r}: expected each axis once, such as 'B D H W' or '(B T)'")
@@ -44,26 +46,37 @@ class Layout:
         """The names of the leading dimensions, in the order in which they lie."""
         return tuple(name for name in chain.from_iterable(self.axes) if name != CHANNEL)
 
+    @property
+    def channel_axis(self) -> int:
+        """The axis on which the channels lie, counted from the end where "..." is before it."""
+        i = self.axes.index((CHANNEL,))
+        return i - len(self.axes) if (ANY,) in self.axes[:i] else i
+
+    @property
+    def any_rank(self) -> bool:
+        """Whether it fits any number of leading dimensions."""
+        return ANY in self.leading or ALL in self.leading
+
     def without_channel(self) -> Layout:
         """Return where indices lie if they lie as the tokens do."""
         return Layout(tuple(axis for axis in self.axes if axis != (CHANNEL,)))
 
     def spelled(self, rank: int) -> Layout:
         """Return the layout with "..." replaced, so that there are `rank` leading dimensions. Raises ValueError."""
-        missing = rank - sum(name != ANY for name in self.leading)
-        if ANY not in self.leading:
+        missing = rank - sum(name not in (ANY, ALL) for name in self.leading)
+        if not self.any_rank:
             if missing:
                 raise ValueError(f"{rank} leading dimensions do not fit the layout {self}")
             return self
         if missing < 0:
             raise ValueError(f"{rank} leading dimensions are too few for the layout {self}")
         filled: list[tuple[str, ...]] = []
+        inserted = tuple(f"_{i}" for i in range(missing))
         for axis in self.axes:
-            inserted = tuple(f"_{i}" for i in range(missing))
             if axis == (ANY,):
                 filled.extend((name,) for name in inserted)
             else:
-                filled.append(tuple(chain.from_iterable(inserted if name == ANY else (name,) for name in axis)))
+                filled.append(tuple(chain.from_iterable(inserted if name == ALL else (name,) for name in axis)))
         return Layout(tuple(filled))
 
     def natural(self, count: int) -> tuple[int, ...]:
@@ -72,7 +85,7 @@ class Layout:
         >>> Layout.of("B D H W").natural(12)
         (2, 2, 3)
         """
-        rank = 2 if ANY in self.leading else len(self.leading)
+        rank = 2 if self.any_rank else len(self.leading)
         sizes = [1] * rank
         left = count
         for i in range(rank - 1):
@@ -98,5 +111,8 @@ class Layout:
         return whole.permute([lying.index(name) for name in order])
 
     def __str__(self) -> str:
-        words = [axis[0] if len(axis) == 1 else f"({' '.join(axis)})" if axis else "1" for axis in self.axes]
+        words = []
+        for axis in self.axes:
+            joined = " ".join(axis).replace(ALL, ANY) or "1"
+            words.append(f"({joined})" if len(axis) > 1 or axis == (ALL,) else joined)
         return " ".join(words)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.codebooks import ThroughLinear
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
-from vq_reference.testing.adapters.tensors import turning
 
 PACKAGE = "vector-quantize-pytorch"
 HEADS = 2
@@ -87,32 +87,46 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
     )
 
 
-def residual_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
-    """Return ResidualVQ with one quantizer, which is a quantizer. Raises ImportError."""
+def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") -> Implementation:
+    """Return ResidualVQ as one quantizer: all layers but the first hold zero codes, so that they add nothing.
+
+    Of more than one no loss is declared: those of the others are of what the first left over, rounding and all.
+    Raises ImportError.
+    """
     package = importlib.import_module("vector_quantize_pytorch")
     rotates = "rotation_trick" in inspect.signature(package.VectorQuantize).parameters
 
     def make(wanted: Wanted) -> nn.Module:
         module: nn.Module = package.ResidualVQ(
             dim=wanted.dim,
-            num_quantizers=1,
+            num_quantizers=layers,
             codebook_size=wanted.codebook_size,
             commitment_weight=wanted.commitment_weight,
             **({"rotation_trick": wanted.estimator == "rotation"} if rotates else {}),
         )
         return module
 
+    def codebook(module: Any, codes: Tensor) -> Tensor:
+        for each in module.layers:
+            each._codebook.embed.zero_()
+        first: Tensor = module.layers[0]._codebook.embed
+        return first.copy_(codes)
+
+    def freeze(module: Any) -> None:
+        for each in module.layers:
+            _without_average(each)
+
     return torch_quantizer(
         make,
-        "layers.0._codebook.embed",
-        name="lucidrains.ResidualVQ[one]",
+        codebook,
+        name=f"lucidrains.ResidualVQ[{layers}]",
         x="B T D",
-        indices="B T 1",
+        indices_at=lambda returned: returned[1][..., 0],
+        loss_at=2 if layers == 1 else None,
         loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
         estimator=["straight_through", "rotation"] if rotates else "straight_through",
         eval_as_training=False,
-        freeze=lambda module: _without_average(module.layers[0]),
-        decode="get_output_from_indices" if hasattr(package.ResidualVQ, "get_output_from_indices") else None,
+        freeze=freeze,
         packages=[PACKAGE],
         dtype=dtype,
         device=device,
@@ -125,22 +139,15 @@ def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementati
     known = inspect.signature(package.SimVQ).parameters
 
     def make(wanted: Wanted) -> nn.Module:
-        optional = {"commitment_weight": wanted.commitment_weight, "codebook_transform": _turned(wanted.dim)}
         module: nn.Module = package.ResidualSimVQ(
             dim=wanted.dim,
             num_quantizers=1,
             codebook_size=wanted.codebook_size,
             rotation_trick=wanted.estimator == "rotation",
             input_to_quantize_commit_loss_weight=wanted.beta,
-            **{key: value for key, value in optional.items() if key in known},
+            **({"commitment_weight": wanted.commitment_weight} if "commitment_weight" in known else {}),
         )
         return module
-
-    def codebook(module: Any, codes: Tensor) -> nn.Module:
-        layer = module.layers[0]
-        layer.frozen_codebook.copy_(codes @ turning(codes.shape[1], codes.dtype, codes.device))
-        transform: nn.Module = layer.code_transform
-        return transform
 
     def weights(wanted: SimVQ) -> tuple[float, float]:
         weight = wanted.commitment_weight if "commitment_weight" in known else 1.0
@@ -148,8 +155,8 @@ def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementati
 
     return torch_quantizer(
         make,
-        codebook,
-        name="lucidrains.ResidualSimVQ[one]",
+        ThroughLinear("layers.0.frozen_codebook", "layers.0.code_transform"),
+        name="lucidrains.ResidualSimVQ[1]",
         x="B T D",
         indices="B T 1",
         loss_weights=weights,
@@ -164,14 +171,6 @@ def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementati
 def _without_average(module: Any) -> None:
     """Keep the codes as they are: the average moves in training only, in every release."""
     module._codebook.eval()
-
-
-def _turned(dim: int) -> nn.Module:
-    """Return T(C) = C P', exact and not the identity."""
-    transform = nn.Linear(dim, dim, bias=False)
-    with torch.no_grad():
-        transform.weight.copy_(turning(dim, torch.float32, torch.device("cpu")))
-    return transform
 
 
 def _two_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,9 +18,11 @@ from vq_reference.testing.adapters.implementation import (
     Gradients,
     Implementation,
 )
+from vq_reference.testing.adapters.lasting import LASTING
 from vq_reference.testing.precision import PRECISIONS
 
-CLOSED = frozenset(CAPABILITIES) - {"form"}  # it has no layout and no dtype but float64
+# it has no layout, no dtype but float64, and no state that lasts
+CLOSED = frozenset(CAPABILITIES) - {"form"} - frozenset(LASTING)
 
 
 @dataclass(frozen=True)

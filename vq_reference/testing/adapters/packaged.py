@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.codebooks import BetweenProjections
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
-from vq_reference.testing.adapters.tensors import turning
 
 
 def diffusers_vq(legacy: bool = True, dtype: str = "float32", device: str = "cpu") -> Implementation:
@@ -82,7 +81,7 @@ def snac_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
 
     return torch_quantizer(
         make,
-        _between_projections,
+        BetweenProjections("in_proj", "codebook.weight", "out_proj"),
         name="snac.VectorQuantize",
         x="B D T",
         loss_at=None,
@@ -91,16 +90,3 @@ def snac_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
         dtype=dtype,
         device=device,
     )
-
-
-def _between_projections(module: Any, codes: Tensor) -> None:
-    """Turn the tokens by P on their way in and back on their way out, and turn the codes, so that theirs are the law's.
-
-    Returns None: the gradient at the embedding is the one at P c, not at c.
-    """
-    turn = turning(codes.shape[1], codes.dtype, codes.device)
-    with torch.no_grad():
-        for conv, matrix in ((module.in_proj, turn), (module.out_proj, turn.T)):
-            conv.weight = matrix.unsqueeze(-1)  # under weight normalisation: direction and length, both exact
-            conv.bias.zero_()
-        module.codebook.weight.copy_(codes @ turn.T)

@@ -16,7 +16,6 @@ from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation, two_halves
-from vq_reference.testing.adapters.layout import ANY
 from vq_reference.testing.adapters.places import Place, at, outline
 from vq_reference.testing.adapters.tensors import array_of, set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
@@ -48,6 +47,7 @@ def torch_quantizer(
     loss_at: Place | None = 2,
     loss_shape: tuple[int, ...] | None = None,
     loss_weights: tuple[float, float] | Weights = two_halves,
+    loss_reduction: Literal["mean", "sum"] = "mean",
     loss_value: Callable[[SimVQ], float] | None = None,
     estimator: Estimator | Iterable[Estimator] = "straight_through",
     metric: Literal["euclidean", "cosine"] = "euclidean",
@@ -75,6 +75,7 @@ def torch_quantizer(
     of those such as (2, "codes"), () for the returned value itself, a function of it, None for what it does not return.
     loss_shape: of the loss, None for one number of any rank.
     loss_weights: (a, b), weights of the codebook half and the encoder half, or a function of the wanted layer.
+    loss_reduction: "sum" where it is one over all N·D entries.
     loss_value: weight of the value, where the halves are not stopped from one another and it is not a + b.
     estimator: the one it trains with, or all that `make` can be asked for.
     metric: what the choice minimises. unit_codes: the output is a code divided by its length.
@@ -111,7 +112,7 @@ def torch_quantizer(
         )
         made: Any = make(wanted) if instance is None else copy.deepcopy(instance)
         module: nn.Module = made.to(place, torch_dtype)
-        arrives = _set_codes(module, codebook, torch.tensor(codes, dtype=torch_dtype, device=place))
+        arrives = set_codes(module, codebook, torch.tensor(codes, dtype=torch_dtype, device=place))
 
         def read(returned: Any) -> Returned:
             return Returned(
@@ -146,7 +147,7 @@ def torch_quantizer(
         "loss": loss_at is not None and not unit_codes,
         "codebook_gradient": trained and not unit_codes,
         "decode": decode is not None and not unit_codes,
-        "leading": ANY in layouts.x.leading,
+        "leading": layouts.x.any_rank,
         "eval": eval_as_training,
         **{f"estimator:{each}": not unit_codes for each in estimators},
         "state": True,
@@ -159,6 +160,7 @@ def torch_quantizer(
         capabilities=frozenset(capability for capability, present in there.items() if present),
         versions=versions_of([*packages, "torch"]),
         loss_weights=weights,
+        loss_reduction=loss_reduction,
         loss_value=loss_value,
         metric=metric,
         state_changes=frozenset(state_changes),
@@ -202,8 +204,8 @@ def _codes_of(module: nn.Module, path: str) -> Tensor:
     return found.mT if path.endswith(".T") else found
 
 
-def _set_codes(module: nn.Module, codebook: Any, codes: Tensor) -> Any:
-    """Set the codes, (K, D), and return where their gradient arrives."""
+def set_codes(module: nn.Module, codebook: Any, codes: Tensor) -> Any:
+    """Set the codes, (K, D), and return where their gradient arrives. codebook: as in `torch_quantizer`."""
     if callable(codebook):
         return codebook(module, codes)
     target = _codes_of(module, codebook)

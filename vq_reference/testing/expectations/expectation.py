@@ -47,7 +47,9 @@ class Expectation:
 
     def applies(self, target: str, versions: Mapping[str, str], today: datetime.date) -> bool:
         """Say whether the law is expected to break on that target, with these versions, today."""
-        if not fnmatchcase(target, self.target) or (self.expires and today >= self.expires):
+        # a name may have brackets, which a pattern reads otherwise
+        named = target == self.target or fnmatchcase(target, self.target)
+        if not named or (self.expires and today >= self.expires):
             return False
         return all(_meets(versions.get(name), versions_wanted) for name, versions_wanted in self.when.items())
 

@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant(
         "cosine-in-place-of-euclidean",
         ORACLE,
-        replace="return np.asarray(np.sum(difference**2, axis=2))",
+        replace="return np.asarray(np.ldexp(np.sqrt(np.sum(scaled**2, axis=2)), exponents))",
         by="return 1 - x @ codes.T / np.linalg.norm(codes, axis=1)",
         why="directions are compared where distances were declared: they change when everything is moved",
         killed_by="nearest.translated",
@@ -95,7 +95,7 @@ MUTANTS = (
         "last-code-unused",
         ORACLE,
         replace="np.argmin(distances(x, codes), axis=1)",
-        by="np.argmin(squared_distances(x, codes)[:, : max(len(codes) - 1, 1)], axis=1)",
+        by="np.argmin(distances(x, codes)[:, : max(len(codes) - 1, 1)], axis=1)",
         why="the last code is never looked at",
         killed_by="nearest.permuted",
     ),

@@ -11,13 +11,34 @@ from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Implementation, Layer
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.adapters.sim_vq import reference_module
-from vq_reference.testing.mutants import call, choice, estimators, loss, rotation, transform
+from vq_reference.testing.mutants import (
+    call,
+    choice,
+    compiled,
+    estimators,
+    heads,
+    loss,
+    low_precision,
+    masks,
+    moving_average,
+    rotation,
+    stack,
+    state,
+    transform,
+)
+from vq_reference.testing.mutants.lasting import faulty_lasting
 from vq_reference.testing.mutants.mutant import Mutant
 
 Given = TypeVar("Given")
 
 TABLES = (rotation, estimators, loss, transform, choice, call)
-MUTANTS: dict[str, Mutant] = {mutant.name: mutant for table in TABLES for mutant in table.MUTANTS}
+# faults of layers that outlive a call
+LASTING_TABLES = (state, moving_average, masks, heads, low_precision, stack, compiled)
+LASTING_MUTANTS: dict[str, Mutant] = {mutant.name: mutant for table in LASTING_TABLES for mutant in table.MUTANTS}
+MUTANTS: dict[str, Mutant] = {
+    **{mutant.name: mutant for table in TABLES for mutant in table.MUTANTS},
+    **LASTING_MUTANTS,
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,8 @@ def implementation_of_mutant(name: str) -> Implementation:
     mutant = MUTANTS[name]
     with mutant.applied():  # a mutant that the code has moved away from is told now, and not as a law that crashed
         pass
+    if name in LASTING_MUTANTS:
+        return replace(faulty_lasting(mutant), name=f"mutant:{name}")
     right = reference_module() if mutant.module.startswith("vq_reference.nn.") else oracle()
 
     def build(reference: SimVQ) -> Layer:

@@ -25,8 +25,8 @@ MUTANTS = (
     Mutant(
         "transform-without-bias",
         ORACLE,
-        replace="leaving = leaving + layer.bias",
-        by="leaving = leaving + 0 * layer.bias",
+        replace="leaving = leaving + bias",
+        by="leaving = leaving + 0 * bias",
         why="the bias is left out of the forward",
         killed_by="loss.transform",
     ),

@@ -1,0 +1,111 @@
+"""Heads, projections and the cosine metric: the formulas with all that surrounds the choice."""
+
+import dataclasses
+
+import numpy as np
+from hypothesis import strategies as st
+
+from vq_reference import nearest
+from vq_reference.testing import bounds, bounds_state
+from vq_reference.testing.adapters.lasting import Use
+from vq_reference.testing.choice_of_heads import codes_of, heads_of, off
+from vq_reference.testing.law import law
+from vq_reference.testing.measure import assert_within
+from vq_reference.testing.strategies_lasting import start, subjects
+
+SOURCE = "van den Oord et al., arXiv 1711.00937, eq. 1–3; Yu et al., arXiv 2110.04627, §3.2"
+LASTING = {"lasting"}
+
+
+def called(implementation, subject, use=Use()):
+    """Return the reply, where its backward began, and the bounds on what the oracle says of both."""
+    begin, u = start(subject.x), implementation.precision.unit_roundoff
+    layer = implementation.lasting.build(subject.wanted)
+    error = bounds_state.vector_quantize(subject.layer, subject.x, begin.output, begin.losses[0], u)
+    return layer, layer(subject.x, begin, use), begin, error
+
+
+@law("heads.nearest", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=st.booleans())
+def test_each_head_chooses_its_nearest_code(implementation, subject, training):
+    """Each head chooses the nearest code of its own codebook, by the declared metric, behind the projection."""
+    layer, u = subject.layer, implementation.precision.unit_roundoff
+    _, reply, _, _ = called(implementation, subject, Use(training))
+    tokens, delta = heads_of(layer, subject.x), off(layer, subject.x, u)
+    for head in range(layer.heads):
+        codes, t = codes_of(layer, head), tokens[:, head]
+        distances = nearest.distances(t, codes)
+        best = distances.argmin(axis=1)
+        mine = distances[np.arange(len(t)), reply.indices[:, head]]
+        least = distances.min(axis=1)
+        shift = delta[:, head] + (bounds_state.unit(codes.shape[1], u) if layer.unit else 0.0)
+        bound = bounds.excess_by_expansion(t, codes[reply.indices[:, head]], codes[best], u)
+        excess = mine**2 - least**2
+        assert_within(f"excess of head {head}", excess, 0.0, bound + 2 * shift * (mine + least) + 2 * shift**2)
+
+
+@law("heads.output", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=st.booleans())
+def test_the_output_is_the_codes_of_all_heads_projected(implementation, subject, training):
+    """The output is the codes of all heads side by side, through the projection out; unit codes for cosine."""
+    _, reply, _, error = called(implementation, subject, Use(training))
+    q = subject.layer.forward(subject.x).output
+    tokens = heads_of(subject.layer, subject.x)
+    # x + (q − x) in place of q, then through the projection
+    chosen = tokens.reshape(len(subject.x), -1)
+    out = subject.layer.project_out
+    weight = np.eye(chosen.shape[1]) if out is None else np.abs(out.weight)
+    u = implementation.precision.unit_roundoff
+    largest = max(np.abs(codes_of(subject.layer, h)).max() for h in range(subject.layer.heads))
+    estimator = u * (1 + u) * (np.abs(chosen) + largest) + u * largest
+    delta = np.repeat(off(subject.layer, subject.x, u), tokens.shape[2], axis=1)
+    assert_within("output", reply.output, q, error.output + (estimator + u * delta) @ weight.T)
+
+
+@law("heads.loss", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=st.booleans())
+def test_the_loss_is_the_mean_over_heads(implementation, subject, training):
+    """The loss is the mean over tokens, heads and their entries, in the space of the codes."""
+    _, reply, _, error = called(implementation, subject, Use(training))
+    there = training or implementation.lasting.loss_in_eval
+    expected = subject.layer.forward(subject.x).loss if there else 0.0
+    assert_within("ℓ", reply.losses, expected, error.loss)
+
+
+@law("heads.gradient", level="must", source=SOURCE, needs=LASTING, subject=subjects())
+def test_the_gradient_goes_back_through_heads_metric_and_projections(implementation, subject):
+    """Output and loss send to x the gradient of the formula: through the projections and the direction of each head."""
+    _, reply, begin, error = called(implementation, subject)
+    expected = subject.layer.gradients(subject.x, begin.output, begin.losses[0])
+    at_x = np.zeros_like(subject.x) if reply.reached.x is None else reply.reached.x
+    assert_within("gradient at x", at_x, expected.x, error.x)
+
+
+@law("heads.decode", level="must", source=SOURCE, needs=LASTING | {"decode"}, subject=subjects())
+def test_decoding_gives_the_output_of_eval(implementation, subject):
+    """Decoding the indices gives the output that the layer gives in eval mode."""
+    layer, reply, _, error = called(implementation, subject, Use(training=False))
+    u = implementation.precision.unit_roundoff
+    size = np.abs(subject.x) + np.abs(reply.output) if subject.layer.project_out is None else 0.0
+    expected = subject.layer.forward(subject.x).output
+    assert_within("decoded", layer.decode(reply.indices), expected, error.output + u * size)
+
+
+@law(
+    "heads.independent",
+    level="must",
+    source="a head acts on its own part",
+    needs=LASTING | {"heads"},
+    subject=subjects(parts="heads"),
+    data=st.data(),
+)
+def test_a_head_does_not_see_the_others(implementation, subject, data):
+    """With heads cut from the channels, what one head holds changes no index of another."""
+    layer = dataclasses.replace(subject.layer, project_in=None, project_out=None)
+    wanted = dataclasses.replace(subject.wanted, layer=layer)
+    width = layer.codes.shape[2]
+    x = np.resize(subject.x, (len(subject.x), layer.heads * width))
+    head = data.draw(st.integers(0, layer.heads - 1), label="head that changes")
+    changed = x.copy()
+    changed[:, head * width : (head + 1) * width] += 2.5
+    others = np.arange(layer.heads) != head
+    # a fresh layer each time: the first call of a moving average moves the codes
+    first, second = (implementation.lasting.build(wanted)(each, use=Use(training=False)) for each in (x, changed))
+    assert_within("indices of the other heads", second.indices[:, others], first.indices[:, others], 0.0)

@@ -1,0 +1,112 @@
+"""Low precision: tokens of 16 bits, or autocast, are quantized as well as their dtype allows.
+
+The rate of tokens with another code than the nearest has no bound that can be derived. It is reported, beside that of a
+straightforward search in the same dtype.
+"""
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from vq_reference import nearest
+from vq_reference.testing import bounds, bounds_state
+from vq_reference.testing.adapters.lasting import Use
+from vq_reference.testing.choice_of_heads import codes_of, heads_of, off
+from vq_reference.testing.law import law
+from vq_reference.testing.measure import assert_within, report
+from vq_reference.testing.precision import PRECISIONS
+from vq_reference.testing.strategies_lasting import start, subjects
+
+SOURCE = "Higham, Accuracy and Stability of Numerical Algorithms, §3.1"
+KINDS = ("float16", "bfloat16", "autocast")
+LOW = {"lasting", *(f"cast:{kind}" for kind in KINDS)}
+kinds = st.sampled_from(KINDS)
+
+
+def called(implementation, subject, kind, x=None, use=Use()):
+    """Return the precision and the reply to tokens that it holds exactly."""
+    precision = PRECISIONS["bfloat16" if kind == "autocast" else kind]
+    layer = implementation.lasting.cast(implementation.lasting.build(subject.wanted), kind)
+    x = subject.x if x is None else x
+    assert np.array_equal(precision.round(x), x), "the case is drawn in numbers that every dtype holds"
+    return precision, layer(x, start(x), use)
+
+
+def by_straightforward_search(t, codes, precision):
+    """Return the choices of ‖t‖² − 2t·c + ‖c‖² with every product and sum rounded to the dtype."""
+    rounded = precision.round
+
+    def dot(a, b):
+        total = np.zeros(np.broadcast_shapes(a.shape[:-1], b.shape[:-1]))
+        for i in range(a.shape[-1]):
+            total = rounded(total + rounded(a[..., i] * b[..., i]))
+        return total
+
+    t, codes = rounded(t), rounded(codes)
+    squares = rounded(dot(t, t)[:, None] + dot(codes, codes))
+    return rounded(squares - 2 * dot(t[:, None], codes)).argmin(axis=1)
+
+
+@law("low.nearest", level="should", source=SOURCE, needs=LOW, subject=subjects(), kind=kinds)
+def test_in_low_precision_the_chosen_code_is_nearly_the_nearest(implementation, subject, kind):
+    """In float16, bfloat16 and under autocast no code is nearer than the chosen one by more than rounding explains."""
+    precision, reply = called(implementation, subject, kind)
+    layer, u = subject.layer, precision.unit_roundoff
+    tokens, delta = heads_of(layer, subject.x), off(layer, subject.x, u)
+    for head in range(layer.heads):
+        t, codes = tokens[:, head], codes_of(layer, head)
+        distances = nearest.distances(t, codes)
+        chosen, best = reply.indices[:, head], distances.argmin(axis=1)
+        mine, least = distances[np.arange(len(t)), chosen], distances.min(axis=1)
+        naive = by_straightforward_search(t, codes, precision)
+        report("rate of wrong codes", float(np.mean(mine > least)))
+        report(
+            "rate of wrong codes of a straightforward search",
+            float(np.mean(distances[np.arange(len(t)), naive] > least)),
+        )
+        shift = delta[:, head] + (bounds_state.unit(codes.shape[1], u) if layer.unit else 0.0)
+        bound = bounds.excess_by_expansion(t, codes[chosen], codes[best], u)
+        bound = bound + 2 * shift * (mine + least) + 2 * shift**2
+        assert_within(f"excess of head {head}", mine**2 - least**2, 0.0, bound)
+
+
+@law("low.output", level="should", source=SOURCE, needs=LOW, subject=subjects(), kind=kinds, training=st.booleans())
+def test_in_low_precision_the_output_is_the_code_to_rounding(implementation, subject, kind, training):
+    """In float16, bfloat16 and under autocast the output is the chosen codes up to that dtype's rounding."""
+    precision, reply = called(implementation, subject, kind, use=Use(training))
+    layer, u = subject.layer, precision.unit_roundoff
+    groups = np.arange(layer.heads) % len(layer.codes)
+    effective = np.stack([codes_of(layer, group) for group in range(len(layer.codes))])
+    q = effective[groups, reply.indices]
+    tokens, delta = heads_of(layer, subject.x), off(layer, subject.x, u)[..., None]
+    at_codes = bounds_state.unit(q.shape[2], u) if layer.unit else 0.0
+    rows_off = (u * (1 + u) * (np.abs(q - tokens) + delta) + u * np.abs(q) + at_codes).reshape(len(q), -1)
+    rows, out = q.reshape(len(q), -1), layer.project_out
+    expected = rows if out is None else rows @ out.weight.T + out.bias
+    through = np.eye(rows.shape[1]) if out is None else np.abs(out.weight)
+    affine = bounds_state.affine(out, rows, u)
+    bound = rows_off @ through.T * (1 + bounds.gamma(rows.shape[1] + 1, u)) + affine + u * np.abs(expected)
+    assert_within("output", reply.output, expected, bound * (1 + u))
+
+
+@law("low.finite", level="should", source=SOURCE, needs=LOW, subject=subjects(parts="plain"), kind=kinds)
+def test_in_low_precision_finite_tokens_have_finite_outputs(implementation, subject, kind):
+    """Tokens so long that their squares overflow float16 have finite outputs and valid indices."""
+    long = subject.x * 2.0**10
+    assume(np.all(np.linalg.norm(subject.x, axis=1) > 0))
+    _, reply = called(implementation, subject, kind, long)
+    assert np.isfinite(reply.output).all(), "an output is not finite"
+    size = subject.layer.codes.shape[1]
+    assert np.all((reply.indices >= 0) & (reply.indices < size)), f"an index is none of 0 … {size - 1}"
+
+
+@law("low.form", level="should", source="what a user of torch relies on", needs=LOW, subject=subjects(), kind=kinds)
+def test_in_low_precision_dtypes_are_those_of_the_input(implementation, subject, kind):
+    """The output has the dtype of the tokens, the loss a floating one, the indices an integer one."""
+    _, reply = called(implementation, subject, kind)
+    output, indices, loss = reply.dtypes
+    # under autocast a projection out may leave its own dtype behind, as nn.Linear does
+    wanted = (implementation.precision.name, "bfloat16") if kind == "autocast" else (kind,)
+    assert output in wanted, f"dtype of the output is {output}, expected {' or '.join(wanted)}"
+    assert "int" in indices, f"dtype of the indices is {indices}, expected an integer dtype"
+    assert "float" in loss, f"dtype of the loss is {loss}, expected a floating dtype"

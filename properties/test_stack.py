@@ -1,0 +1,152 @@
+"""Residual stacks: the sum of the layers' codes, and the declared flow of gradients through the residuals."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from vq_reference import loss, nearest
+from vq_reference.testing import bounds
+from vq_reference.testing.adapters.lasting import Start, Use
+from vq_reference.testing.law import law
+from vq_reference.testing.measure import assert_within
+from vq_reference.testing.strategies_lasting import stack_subjects, start
+
+SOURCE = "Zeghidour et al., SoundStream, arXiv 2107.03312, §III-C"
+STACK = {"stack"}
+
+
+def codes_at(subject, indices):
+    """Return q_i, (N, D), of each layer; 0 where it was dropped."""
+    layers = enumerate(subject.wanted.stack.codes)
+    return [np.where(indices[:, i, None] >= 0, codes[indices[:, i]], 0.0) for i, codes in layers]
+
+
+def residuals(subject, indices):
+    """Return r_i, (N, D), as they follow from the choices that were made."""
+    left, found = subject.x, []
+    for q in codes_at(subject, indices):
+        found.append(left)
+        left = left - q
+    return found
+
+
+def rounding(subject, indices, u):
+    """Bound on what sums of codes, and residuals, are off by, (N, D): each of L steps rounds a number of that size."""
+    size = np.abs(subject.x) + sum(np.abs(q) for q in codes_at(subject, indices))
+    return bounds.gamma(len(subject.wanted.stack.codes) + 2, u) * size
+
+
+def called(implementation, subject, use=Use(), begin=None):
+    layer = implementation.lasting.build_stack(subject.wanted)
+    return layer, layer(subject.x, begin, use), implementation.precision.unit_roundoff
+
+
+@law("stack.sum", level="must", source=SOURCE, needs=STACK, subject=stack_subjects(), training=st.booleans())
+def test_the_output_is_the_sum_of_the_layers_codes(implementation, subject, training):
+    """The output of a residual stack is the sum of the codes at its layers' indices, in training and in eval."""
+    _, reply, u = called(implementation, subject, Use(training))
+    expected = sum(codes_at(subject, reply.indices))
+    assert_within("output", reply.output, expected, rounding(subject, reply.indices, u))
+
+
+@law("stack.nearest", level="must", source=SOURCE, needs=STACK, subject=stack_subjects(), training=st.booleans())
+def test_each_layer_chooses_the_nearest_code_to_its_residual(implementation, subject, training):
+    """Each layer chooses the code nearest to what the layers before it left."""
+    _, reply, u = called(implementation, subject, Use(training))
+    off = np.linalg.norm(rounding(subject, reply.indices, u), axis=1)
+    stack = subject.wanted.stack
+    for i, (residual, codes) in enumerate(zip(residuals(subject, reply.indices), stack.codes, strict=True)):
+        distances = nearest.distances(residual, codes)
+        best, chosen = distances.argmin(axis=1), reply.indices[:, i]
+        mine, least = distances[np.arange(len(off)), chosen], distances.min(axis=1)
+        bound = bounds.excess_by_expansion(residual, codes[chosen], codes[best], u)
+        assert_within(f"excess of layer {i}", mine**2 - least**2, 0.0, bound + 2 * off * (mine + least) + 2 * off**2)
+
+
+@law("stack.losses", level="must", source=SOURCE, needs=STACK, subject=stack_subjects())
+def test_each_layer_has_the_loss_of_its_residual(implementation, subject):
+    """The loss of each layer is the commitment loss between its residual and its code."""
+    _, reply, u = called(implementation, subject)
+    stack = subject.wanted.stack
+    assert len(reply.losses) == len(stack.codes), f"{len(reply.losses)} losses, expected {len(stack.codes)}"
+    off = rounding(subject, reply.indices, u)
+    scale = stack.commitment_weight * (stack.beta + (1 if stack.trained else 0))
+    layers = zip(residuals(subject, reply.indices), codes_at(subject, reply.indices), strict=True)
+    for i, (r, q) in enumerate(layers):
+        shift = scale * float(np.mean(2 * np.abs(r - q) * off + off**2))
+        expected = loss.commitment_loss(r, q, 0.0, scale)
+        bound = bounds.mean_square(r.size, u) * (expected + shift) + shift
+        assert_within(f"loss of layer {i}", reply.losses[i], expected, bound)
+
+
+@law("stack.gain", level="must", source=SOURCE, needs=STACK, subject=stack_subjects())
+def test_the_stack_has_the_declared_gain(implementation, subject):
+    """The Jacobian of a straight-through stack is I, or as many times I as declared, and not I for every layer."""
+    layers, dim = len(subject.wanted.stack.codes), subject.x.shape[1]
+    u = implementation.precision.unit_roundoff
+    jacobian = np.zeros((len(subject.x), dim, dim))
+    for row in range(dim):
+        g = np.zeros_like(subject.x)
+        g[:, row] = 1.0
+        _, reply, _ = called(implementation, subject, begin=Start(g, [0.0] * layers))
+        if reply.reached.x is not None:
+            jacobian[:, row] = reply.reached.x
+    expected = implementation.lasting.stack_gain(layers) * np.eye(dim)
+    assert_within("∂output/∂x", jacobian, expected, bounds.gamma(2 * layers, u) * layers)
+
+
+@law("stack.flow", level="must", source=SOURCE, needs=STACK, subject=stack_subjects(), data=st.data())
+def test_each_layers_commitment_reaches_the_input_as_declared(implementation, subject, data):
+    """The loss of layer i pulls x by w·β·2(r_i − q_i)/(N·D), where codes are constants in the residuals."""
+    stack = subject.wanted.stack
+    layer = data.draw(st.integers(0, len(stack.codes) - 1), label="layer whose loss is followed")
+    starts = [float(i == layer) for i in range(len(stack.codes))]
+    _, reply, u = called(implementation, subject, begin=Start(np.zeros_like(subject.x), starts))
+    r, q = residuals(subject, reply.indices)[layer], codes_at(subject, reply.indices)[layer]
+    expected, _ = loss.vjp(r, q, 1.0, stack.beta, stack.commitment_weight)
+    if implementation.lasting.flow == "none" and layer > 0:
+        expected = np.zeros_like(expected)
+    per_entry = 2 * stack.commitment_weight * stack.beta / r.size
+    bound = bounds.loss_gradient(expected, u) + per_entry * rounding(subject, reply.indices, u)
+    at_x = np.zeros_like(subject.x) if reply.reached.x is None else reply.reached.x
+    assert_within(f"gradient of loss {layer} at x", at_x, expected, bound)
+
+
+@law("stack.decode", level="must", source=SOURCE, needs=STACK | {"decode"}, subject=stack_subjects(layers=(2, 3)))
+def test_decoding_a_stack_sums_the_codes(implementation, subject):
+    """Decoding the indices of a stack gives the sum of its layers' codes."""
+    layer, reply, u = called(implementation, subject, Use(training=False))
+    expected = sum(codes_at(subject, reply.indices))
+    assert_within("decoded", layer.decode(reply.indices), expected, rounding(subject, reply.indices, u))
+
+
+@law("stack.eval", level="must", source=SOURCE, needs=STACK, subject=stack_subjects())
+def test_a_stack_replies_in_eval_as_in_training(implementation, subject):
+    """Without dropout, and with codes that no average moves, a stack replies in eval as in training."""
+    _, first, u = called(implementation, subject, begin=start(subject.x, [1.0] * len(subject.wanted.stack.codes)))
+    _, second, _ = called(implementation, subject, Use(training=False))
+    assert_within("indices", second.indices, first.indices, 0.0)
+    assert_within("output", second.output, first.output, 2 * rounding(subject, first.indices, u))
+
+
+@law(
+    "stack.dropout",
+    level="must",
+    source=SOURCE + ": quantizer dropout",
+    needs=STACK | {"layer_dropout"},
+    subject=stack_subjects(layers=(2, 3), layer_dropout=True),
+    training=st.booleans(),
+)
+def test_dropping_layers_keeps_every_shape(implementation, subject, training):
+    """A stack that drops layers returns what it returns without: shapes, and a sum over the layers that it kept."""
+    layers, count = len(subject.wanted.stack.codes), len(subject.x)
+    layer = implementation.lasting.build_stack(subject.wanted)
+    for _ in range(2):
+        reply = layer(subject.x, use=Use(training, leading=(1, count)))
+        expected = ((1, count, subject.x.shape[1]), (1, count, layers), (layers,))
+        assert reply.shapes == expected, f"shapes of output, indices and losses are {reply.shapes}, expected {expected}"
+        u = implementation.precision.unit_roundoff
+        bound = rounding(subject, reply.indices, u)
+        assert_within("output", reply.output, sum(codes_at(subject, reply.indices)), bound)
+        dropped = (reply.indices < 0).all(axis=0)
+        assert_within("losses of dropped layers", reply.losses[dropped], 0.0, 0.0)
+        assert training or not dropped.any(), "a layer is dropped in eval mode"

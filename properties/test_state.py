@@ -1,0 +1,131 @@
+"""State: what saving, copying and calling a layer do to it, and what they must leave alone."""
+
+import dataclasses
+
+import numpy as np
+from hypothesis import strategies as st
+
+from vq_reference.testing import bounds_state
+from vq_reference.testing.adapters.lasting import Use
+from vq_reference.testing.law import law
+from vq_reference.testing.measure import assert_within
+from vq_reference.testing.same_reply import as_it_is, assert_same_reply, assert_same_state
+from vq_reference.testing.strategies_lasting import start, subjects
+
+USER = "what a user of torch.nn.Module relies on"
+LASTING = {"lasting"}
+
+
+def built(implementation, subject):
+    return implementation.lasting.build(subject.wanted)
+
+
+def another(subject):
+    """Return the subject with a layer of the same sizes with other codes."""
+    layer = dataclasses.replace(subject.layer, codes=-subject.layer.codes[:, ::-1] / 2)
+    return dataclasses.replace(subject, wanted=dataclasses.replace(subject.wanted, layer=layer))
+
+
+def assert_acts_as(implementation, subject, layer, carried):
+    """Both have the same state, give the same reply, and have the same state after it."""
+    assert_same_state(layer.state(), carried.state())
+    oracle, begin = as_it_is(subject.layer, layer), start(subject.x)
+    u = implementation.precision.unit_roundoff
+    for training in (False, True):
+        first, second = (each(subject.x, begin, Use(training)) for each in (layer, carried))
+        assert_same_reply(oracle, subject.x, begin, first, second, u)
+    assert_same_state(layer.state(), carried.state())
+
+
+@law("state.loaded", level="must", source=USER, needs=LASTING, subject=subjects(), steps=st.integers(0, 2))
+def test_a_loaded_state_makes_a_layer_act_as_the_saved_one(implementation, subject, steps):
+    """A state_dict, taken before or after training steps, makes a fresh layer act as the one that was saved."""
+    layer, fresh = built(implementation, subject), built(implementation, another(subject))
+    for _ in range(steps):
+        layer(subject.x)
+    assert_acts_as(implementation, subject, layer, implementation.lasting.carry["state_dict"](layer, fresh))
+
+
+@law("state.loaded_over", level="must", source=USER, needs=LASTING, subject=subjects(), training=st.booleans())
+def test_a_loaded_state_leaves_nothing_of_a_layer_that_has_run(implementation, subject, training):
+    """A state_dict loaded into a layer that has already run leaves nothing behind of what that layer had."""
+    layer, run = built(implementation, subject), built(implementation, another(subject))
+    for mode in (training, True, False):
+        run(subject.x, use=Use(training=mode))
+    assert_acts_as(implementation, subject, layer, implementation.lasting.carry["state_dict"](layer, run))
+
+
+@law(
+    "state.copied",
+    level="must",
+    source=USER,
+    needs=LASTING,
+    subject=subjects(),
+    way=st.sampled_from(["deepcopy", "pickle"]),
+    steps=st.integers(0, 1),
+)
+def test_a_copy_acts_as_its_original(implementation, subject, way, steps):
+    """A deep copy, or a layer that was pickled and read back, acts as the original."""
+    layer = built(implementation, subject)
+    for _ in range(steps):
+        layer(subject.x)
+    assert_acts_as(implementation, subject, layer, implementation.lasting.carry[way](layer, layer))
+
+
+@law("state.copied_apart", level="must", source=USER, needs=LASTING, subject=subjects(), runs=st.booleans())
+def test_a_copy_shares_nothing_with_its_original(implementation, subject, runs):
+    """Training a deep copy changes nothing of the original."""
+    layer = built(implementation, subject)
+    if runs:
+        layer(subject.x)
+    copy = implementation.lasting.carry["deepcopy"](layer, layer)
+    before = layer.state()
+    copy(subject.x, start(subject.x))
+    assert_same_state(before, layer.state())
+
+
+@law("state.eval", level="must", source=USER, needs=LASTING, subject=subjects(), with_grad=st.booleans())
+def test_eval_changes_no_state(implementation, subject, with_grad):
+    """A call in eval mode changes no parameter and no buffer, of moving averages either."""
+    layer = built(implementation, subject)
+    before = layer.state()
+    layer(subject.x, use=Use(training=False, with_grad=with_grad))
+    assert_same_state(before, layer.state())
+
+
+@law("state.no_grad", level="must", source=USER, needs=LASTING | {"quiet_without_grad"}, subject=subjects())
+def test_without_gradients_no_state_moves(implementation, subject):
+    """Under no_grad a call changes no parameter and no buffer, in training either, where that is declared."""
+    layer = built(implementation, subject)
+    before = layer.state()
+    layer(subject.x, use=Use(with_grad=False))
+    assert_same_state(before, layer.state())
+
+
+@law("state.history", level="must", source=USER, needs=LASTING, subject=subjects(), data=st.data())
+def test_a_reply_does_not_depend_on_earlier_calls_in_eval(implementation, subject, data):
+    """What a layer replies does not depend on what it was called with before in eval mode."""
+    layer, fresh = built(implementation, subject), built(implementation, subject)
+    for _ in range(data.draw(st.integers(1, 2), label="calls before")):
+        layer(-subject.x[::-1], use=Use(training=False))
+    training = data.draw(st.booleans(), label="training")
+    begin = start(subject.x)
+    first, second = (each(subject.x, begin, Use(training=training)) for each in (fresh, layer))
+    assert_same_reply(subject.layer, subject.x, begin, first, second, implementation.precision.unit_roundoff)
+    assert_same_state(fresh.state(), layer.state())
+
+
+@law("state.float64", level="should", source=USER, needs=LASTING | {"cast:float64"}, subject=subjects())
+def test_a_layer_converted_to_float64_computes_in_float64(implementation, subject):
+    """A layer converted to float64 has the same codes and computes with the accuracy of float64."""
+    layer = implementation.lasting.cast(built(implementation, subject), "float64")
+    begin, u = start(subject.x), np.finfo(np.float64).eps / 2
+    oracle, reply = subject.layer, layer(subject.x, begin)
+    assert reply.dtypes[0] == "float64", f"dtype of the output is {reply.dtypes[0]}, expected float64"
+    # the oracle computes in float64 too, with errors of its own
+    error = bounds_state.vector_quantize(oracle, subject.x, begin.output, begin.losses[0], u)
+    expected = oracle.forward(subject.x)
+    assert_within("output", reply.output, expected.output, 2 * error.output)
+    assert_within("ℓ", reply.losses, expected.loss, 2 * error.loss)
+    gradients = oracle.gradients(subject.x, begin.output, begin.losses[0])
+    assert_within("gradient at x", reply.reached.x, gradients.x, 2 * error.x)

@@ -1,0 +1,128 @@
+"""Descriptions: what is measured is so, the printed adapter runs, and what cannot be found out is said."""
+
+import pytest
+import torch
+from torch import nn
+
+from vq_reference.nn import SimVQ
+from vq_reference.testing.describe import CannotDescribe, describe
+from vq_reference.testing.describe_check import contradictions
+from vq_reference.testing.targets import object_of
+
+EXPECTED = {
+    "tuple_channel_last.py:Quantizer": {
+        "layout of x": "... D (works: B T D, B H W D, N D)",
+        "loss weights": "codebook half 1.0, encoder half wanted.beta",
+        "estimator in training": "straight_through", "metric": "euclidean", "eval": "as training",
+    },
+    "image_flat_indices.py:ImageQuantizer": {
+        "layout of x": "B D H W (works: B D H W)", "codebook": "embed.T, (D, K)", "indices": "(2, 1), layout (B H W)",
+        "loss": "1, a mean over tokens",
+    },
+    "projections_cosine.py:CodecQuantizer": {
+        "codebook": "BetweenProjections", "output": "'z_q', layout B D T", "indices": "'codes', layout B T",
+        "metric": "cosine",
+    },
+    "moving_average.py:MovingAverageQuantizer": {
+        "loss weights": "codebook half 0.0, encoder half wanted.beta", "estimator in eval": "none",
+        "eval": "loss 0.0",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def examples(pytestconfig):
+    return pytestconfig.rootpath / "examples"
+
+
+@pytest.mark.parametrize("name", [name for name in EXPECTED if "moving" not in name])
+def test_a_description_says_what_is_so_and_its_adapter_contradicts_nothing(name, examples):
+    description = describe(object_of(f"{examples}/{name}"))
+    for what, how in EXPECTED[name].items():
+        assert description.facts[what].startswith(how), what
+    names: dict = {}
+    exec(description.adapter(), names)
+    assert contradictions(names["adapter"]()) == []
+
+
+def test_codes_that_nothing_is_known_to_freeze_are_named(examples):
+    with pytest.raises(CannotDescribe, match="its codes change in training, and nothing was found to freeze"):
+        describe(object_of(f"{examples}/moving_average.py:MovingAverageQuantizer"))
+
+
+def test_an_instance_is_described_as_its_class_is():
+    module = SimVQ(dim=6, codebook_size=9)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    description = describe(module)
+    assert description.facts["loss weights"].startswith("codebook half 1.0, encoder half 0.25")
+    assert description.facts["estimator in training"] == "rotation"
+    assert contradictions(description.implementation()) == []
+    assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+class Faulty(SimVQ):
+    """SimVQ with one thing that is otherwise than usual."""
+
+    def __init__(self, dim, codebook_size, fault=None):
+        super().__init__(dim, codebook_size, rotation_trick=False)
+        self.fault = fault
+
+    def forward(self, x):
+        output, indices, loss = super().forward(x)
+        if self.fault == "sum":
+            return output, indices, loss * x.numel()
+        if self.fault == "sum over D":
+            return output, indices, loss * x.shape[-1]
+        if self.fault == "no estimator":
+            return self.codebook[indices], indices, loss
+        if self.fault == "no indices":
+            return output, None, loss
+        return output, indices, (x - self.codebook[indices]).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("fault", "what", "how"),
+    [
+        ("sum", "loss", "2, a sum over all entries"),
+        ("sum over D", "loss weights", "codebook half 1.0 * wanted.codebook.shape[1], encoder half 0.25"),
+        ("no estimator", "estimator in training", "none"),
+        ("no indices", "indices", "not found"),
+        ("one mean square", "loss weights", "codebook half 1.0, encoder half 1.0, value 1.0"),
+    ],
+)
+def test_an_unusual_convention_is_measured(fault, what, how):
+    class Target(Faulty):
+        def __init__(self, dim, codebook_size):
+            super().__init__(dim, codebook_size, fault)
+
+    description = describe(Target)
+    assert description.facts[what].replace("1.0 * wanted", "wanted").startswith(how.replace("1.0 * wanted", "wanted"))
+    assert contradictions(description.implementation()) == []
+
+
+def test_what_could_not_be_found_out_is_said():
+    class Silent(Faulty):
+        def __init__(self, dim, codebook_size):
+            super().__init__(dim, codebook_size, "no indices")
+
+    assert any(line.startswith("the indices") for line in describe(Silent).unknown)
+
+
+def test_a_constructor_that_cannot_be_guessed_names_the_argument():
+    class Strange(nn.Module):
+        def __init__(self, dim, codebook_size, colour):
+            super().__init__()
+
+    class Stranger(nn.Module):
+        def __init__(self, dim):
+            super().__init__()
+
+    with pytest.raises(CannotDescribe, match="needs colour"):
+        describe(Strange)
+    with pytest.raises(CannotDescribe, match="number of codes K"):
+        describe(Stranger)
+
+
+def test_a_module_without_codes_is_refused():
+    with pytest.raises(CannotDescribe, match="could hold codes"):
+        describe(nn.ReLU())

@@ -1,0 +1,42 @@
+"""Targets that go wrong on purpose; a pytest plugin, so that the child processes of a run know them (PYTEST_PLUGINS).
+
+All are the oracle with one fault. Those that strike during a law do so for layers with a straight-through gradient
+alone, so that a law about the rotation shows what is left.
+"""
+
+import os
+import time
+from dataclasses import replace
+
+from vq_reference.testing.adapters.oracle import OracleLayer, oracle
+from vq_reference.testing.targets import READY, Ready
+
+MEGABYTE = 2**20
+
+
+def with_straight_through(name, strike):
+    def build(reference):
+        if reference.estimator == "straight_through":
+            strike()
+        return OracleLayer(reference)
+
+    return lambda: replace(oracle(), name=name, build=build)
+
+
+def raises():
+    raise RuntimeError("no gradient on this machine")
+
+
+def cannot_be_imported():
+    raise ImportError("No module named 'faulty'")
+
+
+FAULTY = {
+    "faulty.hangs": with_straight_through("faulty.hangs", lambda: time.sleep(3600)),
+    "faulty.kills": with_straight_through("faulty.kills", lambda: os._exit(7)),
+    "faulty.raises": with_straight_through("faulty.raises", raises),
+    "faulty.prints": with_straight_through("faulty.prints", lambda: print("x" * MEGABYTE)),
+    "faulty.import": cannot_be_imported,
+    "faulty.exits": lambda: os._exit(9),
+}
+READY.update({name: Ready(make) for name, make in FAULTY.items()})

@@ -1,0 +1,142 @@
+"""The command line: what it accepts, what it says, how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+from vq_reference.testing import record
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.cli import app
+from vq_reference.testing.expectations import shipped
+from vq_reference.testing.plans import planned
+from vq_reference.testing.releases import ReleaseUnavailable, fetch
+from vq_reference.testing.runner import Plan
+from vq_reference.testing.targets import READY, TargetUnavailable
+
+HELD, COULD_NOT_RUN = 0, 2
+FAULTY_RELEASE, MENDED_RELEASE = "vector-quantize-pytorch==1.20.10", "vector-quantize-pytorch==1.20.11"
+
+
+@pytest.fixture
+def check(monkeypatch):
+    """Return what runs `vq-check` in this process; its children know the faulty targets, as this process does."""
+    import faulty_targets
+
+    monkeypatch.setenv("PYTEST_PLUGINS", "faulty_targets")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    for name, make in faulty_targets.FAULTY.items():
+        monkeypatch.setitem(READY, name, faulty_targets.Ready(make))
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_run_of_several_targets_goes_on_where_one_fails_and_writes_its_files(check, tmp_path):
+    """Exit code 1: a law was not run. The other target has its verdicts."""
+    files = ("--json", tmp_path / "run.json", "--junit", tmp_path / "run.xml")
+    done = check("run", "faulty.import", "reference.oracle", "--profile", "quick", "--law", "rotation.out*", *files)
+    assert done.exit_code == 1, done.output
+    assert "reference.oracle: 1 planned = 1 held" in done.output
+    assert "No module named 'faulty'" in " ".join(done.output.split())
+    data = json.loads((tmp_path / "run.json").read_text("utf-8"))
+    jsonschema.validate(data, record.schema())
+    assert [run["account"]["not run"] for run in data["runs"]] == [1, 0]
+    assert "<testsuites" in (tmp_path / "run.xml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("no.such",), "no.such"),
+        (("reference.oracle", "--law", "no.such"), "'no.such' matches no law"),
+        (("reference.oracle", "-k", "no_such"), "'no_such' selects no law"),
+        (("reference.oracle", "--expectations", "nowhere.toml"), "nowhere.toml"),
+        (("reference.oracle", "--with", FAULTY_RELEASE), "no target of this run is about that package"),
+        (("reference.oracle", "--with", "a>=1"), "neither 'name==version' nor 'name'"),
+        (("reference.oracle", "--write-expectations", __file__), "there is such a file, and it is not overwritten"),
+    ],
+)
+def test_a_run_that_cannot_begin_says_why_and_ends_with_2(check, arguments, said):
+    """Before anything is run."""
+    if FAULTY_RELEASE in arguments:
+        release(FAULTY_RELEASE)
+    done = check("run", *arguments)
+    assert done.exit_code == COULD_NOT_RUN
+    assert said in done.output + done.stderr
+
+
+def test_the_help_says_that_a_target_is_executed(check):
+    """Who runs a file by its name should know it."""
+    assert "executes" in check("run", "--help").output
+
+
+def test_laws_are_listed_as_a_table_and_as_json(check):
+    """Every law, by id."""
+    table, data = check("laws"), json.loads(check("laws", "--json").output)
+    assert [law["id"] for law in data] == list(laws())
+    assert all(law in table.output for law in laws())
+
+
+@pytest.mark.parametrize("law", ["loss.encoder_half", "rotation.proper"])
+def test_a_law_is_explained_by_sentence_source_bound_causes_and_remedy(check, law):
+    """The causes are the mutants that it kills; the remedy is the line that they changed."""
+    said = check("explain", law).output
+    for heading in ("sentence", "formula", "source", "level", "bound", "likely cause", "remedy", "known bug"):
+        assert heading in said
+
+
+def test_an_unknown_law_is_answered_with_the_nearest(check):
+    """One letter off."""
+    done = check("explain", "rotation.propper")
+    assert done.exit_code == COULD_NOT_RUN
+    assert "did you mean rotation.proper?" in done.output + done.stderr
+
+
+def test_an_object_of_ones_own_is_found_from_where_the_command_is_given(tmp_path, monkeypatch):
+    """The child runs elsewhere: a file is named by its whole path, and modules are looked for here."""
+    monkeypatch.chdir(tmp_path)
+    by_file, by_module = planned(["mine.py:layer", "mine:layer"], [], Plan("", (), environment={})).values()
+    assert by_file.target == f"{tmp_path / 'mine.py'}:layer"
+    assert by_module.target == "mine:layer"
+    assert by_module.environment["PYTHONPATH"].split(os.pathsep) == [str(tmp_path)]
+
+
+def test_a_target_that_is_not_known_is_refused_before_anything_is_fetched():
+    """A name that was misspelt costs no download."""
+    with pytest.raises(TargetUnavailable, match=r"no\.such"):
+        planned(["no.such"], ["not-a-package==0"], Plan("", ()))
+
+
+def release(requirement):
+    try:
+        return fetch(requirement)
+    except ReleaseUnavailable as reason:
+        pytest.skip(f"release not available: {reason}")
+
+
+def test_issue_177_is_expected_where_it_was_gone_where_it_was_mended_and_shown_by_its_scripts(check, tmp_path):
+    """One run on both releases; then each script, alone, on both: exit code 1 and 0."""
+    faulty, mended = release(FAULTY_RELEASE), release(MENDED_RELEASE)
+    only = [option for law in ("loss.encoder_half", "loss.any_estimator") for option in ("--law", law)]
+    options = ("--with", FAULTY_RELEASE, "--with", MENDED_RELEASE, "--expectations", next(iter(shipped())))
+    done = check("run", "lucidrains.SimVQ", *options, *only, "--profile", "quick", "--scripts", tmp_path)
+    assert done.exit_code == HELD, done.output
+    assert "SimVQ 1.20.10: 2 planned = 0 held + 0 broken + 0 not applicable + 2 expected" in done.output
+    assert "SimVQ 1.20.11: 2 planned = 2 held" in done.output
+    scripts = sorted(tmp_path.glob("*.py"))
+    assert [script.stem.rpartition("loss.")[2] for script in scripts] == ["any_estimator", "encoder_half"]
+    for script in scripts:
+        for installed, code, verdict in ((faulty, 1, "broken"), (mended, 0, "holds")):
+            alone = subprocess.run(
+                [sys.executable, str(script)],
+                env=installed.environment(),
+                cwd=tmp_path,
+                capture_output=True,
+                encoding="utf-8",
+            )
+            assert alone.returncode == code, alone.stderr
+            assert alone.stdout.splitlines()[-1] == verdict

@@ -1,0 +1,302 @@
+"""What a run prints, and writes for programs: every number that a reader needs, in words that change by no chance."""
+
+import io
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from rich.console import Console
+from snapshots import assert_snapshot
+
+from vq_reference.codebook import Layer
+from vq_reference.simvq import SimVQ
+from vq_reference.testing import bounds, record, report
+from vq_reference.testing.adapters.implementation import Cotangent, Implementation
+from vq_reference.testing.adapters.oracle import OracleLayer, oracle
+from vq_reference.testing.adapters.sim_vq import reference_module
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.counterexample import described
+from vq_reference.testing.expectations import Expectation, expect
+from vq_reference.testing.judge import judge
+from vq_reference.testing.known_bugs import nearest_known_bug
+from vq_reference.testing.law import Law
+from vq_reference.testing.measure import assert_within
+from vq_reference.testing.runner import Plan, Result
+from vq_reference.testing.strategies import Case
+from vq_reference.testing.verdict import Outcome, Verdict
+
+VERSIONS = {"some-package": "1.0", "python": "3.11"}
+
+
+class HalfMissing(OracleLayer):
+    """A layer whose encoder gets no gradient from the loss, and whose loss lacks that half: issue 177."""
+
+    def __call__(self, x, cotangents=(), how=None):
+        """Quantize by a layer with β = 0 wherever the rotation is in use."""
+        reference = self.reference
+        if reference.estimator == "rotation":
+            reference = SimVQ(
+                reference.frozen_codebook, reference.transform, "rotation", 0.0, reference.commitment_weight
+            )
+        return OracleLayer(reference)(x, cotangents)
+
+
+class OffByOne(OracleLayer):
+    """A layer whose output is 1 too large, as nobody's known bug is."""
+
+    def __call__(self, x, cotangents=(), how=None):
+        """Quantize, and add 1."""
+        answer = super().__call__(x, cotangents)
+        return answer._replace(output=answer.output + 1)
+
+
+class NoLoss(OracleLayer):
+    """A layer whose loss is 0 and trains nothing."""
+
+    def __call__(self, x, cotangents=(), how=None):
+        """Quantize by a layer without weight."""
+        return OracleLayer(replace(self.reference, commitment_weight=0.0))(x, cotangents)
+
+
+class Sum(OracleLayer):
+    """A layer that sums squares over D: the loss and its gradients are D times too large."""
+
+    def __call__(self, x, cotangents=(), how=None):
+        """Quantize by a layer with D times the weight."""
+        weight = self.reference.commitment_weight * x.shape[1]
+        return OracleLayer(replace(self.reference, commitment_weight=weight))(x, cotangents)
+
+
+def subject(layer, name="some.Target") -> Implementation:
+    return replace(oracle(), name=name, build=layer)
+
+
+# where most laws show a fault: one token, one code, a transform that is not the identity, β not 1
+CASE = Case(
+    SimVQ(np.array([[-1.0, 0.5]]), (Layer(np.array([[0.0, -2.0], [2.0, 0.0]])),), "rotation", 0.25, 2.0),
+    np.array([[0.5, -1.0]]),
+)
+
+
+def outcomes_of(tested, *ids):
+    """Judge the laws on this one case: nothing is searched or shrunk, so that the texts depend on no library."""
+    catalogue = laws()
+    on_one_case = [replace(catalogue[law], draws={"case": st.just(CASE)}) for law in ids]
+    return [judge(law, tested, "quick", None)[0] for law in on_one_case]
+
+
+def result_of(outcomes, target="some.Target"):
+    # seconds are the only thing that differs from run to run
+    outcomes = [replace(outcome, seconds=0.0) for outcome in outcomes]
+    return Result(Plan(target, tuple(outcome.law for outcome in outcomes), "quick"), VERSIONS, outcomes)
+
+
+HALF_MISSING = ("loss.any_estimator", "loss.codebook_half", "loss.encoder_half", "loss.formula", "rotation.proper")
+
+
+def encoder_half(implementation, case):
+    """The loss pulls the encoder to its codes."""
+    answer = implementation.build(case.reference)(case.x, [Cotangent(np.zeros_like(case.x), 1.0)])
+    expected = case.reference.gradients(case.x, np.zeros_like(case.x), 1.0).x
+    bound = bounds.loss_gradient(expected, implementation.precision.unit_roundoff)
+    assert_within("∂ℓ/∂x", answer.gradients[0].x, expected, bound)
+
+
+def formula(implementation, case):
+    """The loss is its formula."""
+    value, expected = (build(case.reference)(case.x).loss for build in (implementation.build, OracleLayer))
+    u = implementation.precision.unit_roundoff
+    assert_within("ℓ", value, expected, bounds.mean_square(case.x.size, u) * expected)
+
+
+def proper(implementation, case):
+    """The rotation has one determinant."""
+    raise RuntimeError("singular matrix")
+
+
+def test_the_report_of_a_run():
+    """Sentence, versions, expected, actual, bound and where it comes from, smallest input, nearest known bug.
+
+    The laws are examples, so that the text here changes with the report alone.
+    """
+    checks = {"loss.encoder_half": encoder_half, "loss.formula": formula, "rotation.proper": proper}
+    drawn = {"case": st.just(CASE)}
+    made = [Law(law, "must", "a paper", frozenset(), check, drawn) for law, check in checks.items()]
+    wrong = result_of([judge(law, subject(HalfMissing), "quick", None)[0] for law in made])
+    right = result_of([judge(law, subject(OracleLayer), "quick", None)[0] for law in made[:2]])
+    assert_snapshot("report", printed({"some.Target 1.0": wrong, "some.Target 1.1": right}, width=100))
+
+
+@pytest.fixture(scope="module")
+def half_missing():
+    return result_of(outcomes_of(subject(HalfMissing), *HALF_MISSING))
+
+
+def printed(results, width=80, strict=False):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    report.show(console, results, strict)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def test_the_report_of_laws_that_crashed_were_not_run_or_hold_against_expectation():
+    """Each says what happened and what to do."""
+    outcomes = [
+        Outcome("loss.formula", "must", "The loss is its formula.", Verdict.CRASHED, "took more than 120 s"),
+        Outcome("nearest.choice", "must", "The code is the nearest.", Verdict.HELD, margins={"d": 0.5}, examples=50),
+        Outcome("rotation.proper", "must", "The rotation is proper.", Verdict.BROKEN, "det is −1"),
+    ]
+    entries = [Expectation(law, f"a known fault of {law}") for law in ("nearest.choice", "rotation.proper")]
+    lost = [Outcome(o.law, o.level, o.sentence, Verdict.NOT_RUN, "No module named 'x'") for o in outcomes]
+    results = {"some.Target": result_of(expect(outcomes, entries, "some.Target", {})), "other.Target": result_of(lost)}
+    assert_snapshot("report_of_trouble", printed(results, width=100))
+
+
+def test_five_runs_fit_in_eighty_columns():
+    """Longer names than fit beside each other are numbered, and no line is broken."""
+    outcomes = [
+        Outcome(law.id, law.level, law.sentence, Verdict.HELD, margins={"x": 0.0123}) for law in laws().values()
+    ]
+    results = {f"some.Target with a long name {i}": result_of(outcomes) for i in range(5)}
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(report.table(results, 80))
+    lines = console.file.getvalue().splitlines()
+    for law in laws().values():
+        (row,) = (line for line in lines if line.split()[:1] == [law.id])
+        assert row.split().count("0.01") == len(results)
+    assert "3  some.Target with a long name 2" in (line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("layer", "laws_run", "law", "name"),
+    [
+        (HalfMissing, HALF_MISSING, "loss.encoder_half", "encoder share 0"),
+        (HalfMissing, HALF_MISSING, "loss.any_estimator", "encoder share 0"),
+        (HalfMissing, ("loss.formula",), "loss.formula", "encoder share 0"),
+        (NoLoss, ("loss.codebook_half", "loss.encoder_half"), "loss.encoder_half", "no loss at all"),
+        (Sum, ("loss.formula", "loss.encoder_half"), "loss.formula", "squares summed over the width"),
+        (OffByOne, ("rotation.output",), "rotation.output", None),
+    ],
+)
+def test_the_nearest_known_bug_is_named_by_laws_and_numbers(layer, laws_run, law, name):
+    """A law alone says little: a loss may be too small in many ways, and by 1/(1 + β) in one."""
+    bug = nearest_known_bug(law, outcomes_of(subject(layer), *laws_run))
+    assert (bug and bug.name) == name
+
+
+def test_the_json_file_follows_its_schema(half_missing):
+    """Every verdict and every kind of number, also those that JSON has no word for."""
+    endless = Outcome("loss.zero", "must", "…", Verdict.HELD, margins={"ℓ": float("inf")})
+    results = {"some.Target": half_missing, "lost": result_of([endless])}
+    data = json.loads(json.dumps(record.as_json(results, strict=False), allow_nan=False))
+    jsonschema.Draft202012Validator.check_schema(record.schema())
+    jsonschema.validate(data, record.schema())
+    assert data["failed"]
+    account = data["runs"][0]["account"]
+    assert account["planned"] == sum(account[verdict.value] for verdict in Verdict) == len(HALF_MISSING)
+    assert data["runs"][1]["laws"][0]["margin"] == "inf"
+
+
+def test_a_json_file_that_lacks_a_verdict_does_not_follow_the_schema(half_missing):
+    """The schema can fail."""
+    data = record.as_json({"some.Target": half_missing}, strict=False)
+    del data["runs"][0]["laws"][0]["verdict"]
+    with pytest.raises(jsonschema.ValidationError, match="verdict"):
+        jsonschema.validate(data, record.schema())
+
+
+def test_the_junit_file_counts_what_fails_and_what_is_skipped(half_missing):
+    """A law expected to break is skipped with its reason; what a target printed cannot spoil the file."""
+    entries = [Expectation("loss.formula", "a known fault \x00")]
+    known = replace(half_missing, outcomes=expect(half_missing.outcomes, entries, "some.Target", {}))
+    (suite,) = ET.fromstring(record.as_junit({"some.Target": known}, strict=False).encode())
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "5",
+        "failures": "2",
+        "errors": "0",
+        "skipped": "1",
+    }
+    assert suite.find("testcase[@name='formula']/skipped").get("message") == "expected: a known fault ?"
+
+
+def alone(source, tmp_path):
+    """Run a script as its reader would: as a file, by itself."""
+    file = tmp_path / "reported.py"
+    file.write_text(source, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(file)], capture_output=True, encoding="utf-8", cwd=tmp_path
+    )
+
+
+def mutated(wrong):
+    """Return the torch module with one method changed, as an implementation and as the lines of its script."""
+    right = reference_module()
+
+    def build(reference):
+        layer = right.build(reference)
+        layer.module.register_forward_hook(lambda module, entering, leaving: wrong(*leaving))
+        return layer
+
+    def lines(reference):
+        changed = "output, indices, loss = layer(x.unsqueeze(0))"
+        source = right.script(reference)
+        assert source.count(changed) == 1
+        return source.replace(changed, f"{changed}\n{wrong.in_script}")
+
+    return replace(right, name="mutant", build=build, script=lines)
+
+
+def loss_detached(output, indices, loss):
+    return output, indices, loss.detach()
+
+
+loss_detached.in_script = "loss = loss.detach()"
+
+
+@pytest.mark.parametrize("law", ["loss.codebook_half", "loss.encoder_half"])
+def test_a_script_finds_the_fault_alone_and_none_in_right_code(law, tmp_path):
+    """Exit code 1 on the faulty layer, 0 on the right one: inputs, expected values and bound stand in it."""
+    (outcome,) = outcomes_of(mutated(loss_detached), law)
+    source = outcome.counterexample.script
+    faulty = alone(source, tmp_path)
+    assert (faulty.returncode, faulty.stderr) == (1, "")
+    assert faulty.stdout.splitlines()[-1] == "broken"
+    right = alone(source.replace(loss_detached.in_script, ""), tmp_path)
+    assert (right.returncode, right.stderr) == (0, "")
+    assert right.stdout.splitlines()[-1] == "holds"
+
+
+def test_a_script_imports_nothing_but_torch_numpy_and_the_package(tmp_path):
+    """Beside two modules of Python's own; the reference is the package here."""
+    (outcome,) = outcomes_of(mutated(loss_detached), "loss.formula")
+    (broken,) = outcomes_of(mutated(loss_detached), "loss.codebook_half")
+    assert outcome.counterexample is None
+    imports = [line for line in broken.counterexample.script.splitlines() if line.startswith(("import ", "from "))]
+    assert imports == [
+        "import inspect",
+        "import sys",
+        "import numpy as np",
+        "import torch",
+        "from vq_reference.nn import SimVQ",
+    ]
+
+
+def test_a_law_without_script_says_why():
+    """The oracle has no lines of torch."""
+    (outcome,) = outcomes_of(subject(HalfMissing), "loss.formula")
+    assert outcome.counterexample.script == ""
+    assert outcome.counterexample.no_script == "the adapter of some.Target has none"
+
+
+def test_numbers_in_a_counterexample_read_back_the_same():
+    """Every bit of the smallest input: one that is rounded may not break the law."""
+    x = np.array([[0.1, 1 / 3]])
+    (outcome,) = outcomes_of(subject(HalfMissing), "loss.formula")
+    (line,) = described("x", x)
+    assert np.array_equal(np.array(json.loads(line.removeprefix("x = "))), x)
+    assert any(line.startswith("case.x = ") for line in outcome.counterexample.inputs)

@@ -1,0 +1,113 @@
+"""Targets: a name, an object of a module or of a file, made in the dtype that is asked for."""
+
+import sys
+
+import pytest
+
+from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.targets import READY, TargetUnavailable, expand, implementation_of, ready
+
+OWN = """
+from torch import nn
+from vq_reference.nn import SimVQ
+from vq_reference.testing.adapters.quantizer import torch_quantizer
+
+def adapter(dtype="float32"):
+    return torch_quantizer(
+        lambda wanted: SimVQ(wanted.dim, wanted.codebook_size, nn.Identity(), rotation_trick=False),
+        "frozen_codebook", loss_weights=(0.0, 0.25), dtype=dtype)
+
+made = adapter()
+module = SimVQ(dim=4, codebook_size=6)
+number = 3
+
+def of_one(argument):
+    return made
+
+def raises():
+    raise RuntimeError("no weights here")
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "own_quantizer", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / "own_quantizer.py"
+    file.write_text(OWN, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", ["adapter", "made", "module", "SimVQ"])
+def test_an_object_of_a_file_is_a_target(own, name):
+    made = implementation_of(f"{own}:{name}")
+    assert isinstance(made, Implementation)
+    assert "indices" in made.capabilities
+
+
+def test_a_file_finds_the_modules_beside_it(own):
+    beside = own.with_name("beside_own_quantizer.py")
+    beside.write_text("from own_quantizer import made\n", encoding="utf-8")
+    assert implementation_of(f"{beside}:made").name == implementation_of(f"{own}:made").name
+
+
+def test_an_object_of_a_module_is_a_target():
+    assert implementation_of("vq_reference.testing.adapters.oracle:oracle").name == "reference.oracle"
+
+
+def test_an_instance_has_its_sizes(own):
+    assert implementation_of(f"{own}:module").sizes == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adaptor", "did you mean adapter"),
+        ("number", "is a int: expected an Implementation"),
+        ("of_one", "needs argument"),
+        ("raises", "no weights here"),
+    ],
+)
+def test_an_object_that_is_none_says_what_was_expected(own, name, message):
+    with pytest.raises(TargetUnavailable, match=message):
+        implementation_of(f"{own}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("reference.SimVq", "did you mean reference.SimVQ"),
+        ("no_such_module:x", "cannot be imported"),
+        ("no_such_file.py:x", "no file no_such_file.py"),
+        (":x", "expected package.module:object"),
+        ("zzz", "expected one of reference.oracle"),
+    ],
+)
+def test_a_name_that_is_none_says_what_there_is(target, message):
+    with pytest.raises(TargetUnavailable, match=message):
+        implementation_of(target)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_a_target_is_made_in_the_dtype_that_is_asked_for(own, dtype):
+    for target in ("reference.SimVQ", f"{own}:adapter", f"{own}:module"):
+        assert implementation_of(target, dtype=dtype).precision.name == dtype
+
+
+def test_a_dtype_that_a_target_does_not_take_is_refused(own):
+    for target in ("reference.oracle", f"{own}:made"):
+        with pytest.raises(TargetUnavailable, match="dtype"):
+            implementation_of(target, dtype="float16")
+
+
+def test_a_prefix_stands_for_its_family():
+    family = expand("lucidrains")
+    assert family == [name for name in READY if name.startswith("lucidrains.")]
+    assert expand("lucidrains.SimVQ") == ["lucidrains.SimVQ"]
+    assert expand("own.py:adapter") == ["own.py:adapter"]
+
+
+def test_every_ready_adapter_of_another_package_names_its_distribution():
+    # other tests add faulty targets of their own
+    ours = ("reference.", "faulty.")
+    assert [name for name in READY if (ready(name).distribution is None) != name.startswith(ours)] == []

@@ -1,0 +1,69 @@
+"""Which tokens of a layer with heads, projections and a metric have choices that rounding cannot change."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vq_reference import cosine, nearest
+from vq_reference.arguments import Array
+from vq_reference.testing import bounds, bounds_state
+from vq_reference.vector_quantize import VectorQuantize
+
+SHORTEST = 0.25
+
+
+def heads_of(layer: VectorQuantize, x: Array) -> Array:
+    """Return the heads t that the oracle chooses for, (N, H, D)."""
+    hidden = x if layer.project_in is None else x @ layer.project_in.weight.T + layer.project_in.bias
+    hidden = hidden.reshape(-1, layer.codes.shape[2])
+    return np.asarray(cosine.unit(hidden) if layer.unit else hidden).reshape(len(x), layer.heads, -1)
+
+
+def codes_of(layer: VectorQuantize, head: int) -> Array:
+    """Return the effective codes of a head, (K, D)."""
+    codes = layer.codes[head % len(layer.codes)]
+    return cosine.unit(codes) if layer.unit else codes
+
+
+def off(layer: VectorQuantize, x: Array, u: float) -> Array:
+    """Bound on ‖fl(t) − t‖, (N, H): `bounds_state.affine`, then at most 2/‖h‖ of it and a rounding for a direction."""
+    error = np.linalg.norm(_split(layer, bounds_state.affine(layer.project_in, x, u)), axis=2)
+    if not layer.unit:
+        return np.asarray(error)
+    return np.asarray(
+        2 * error / np.maximum(lengths_of(layer, x), SHORTEST) + bounds_state.unit(layer.codes.shape[2], u)
+    )
+
+
+def lengths_of(layer: VectorQuantize, x: Array) -> Array:
+    """Return ‖h‖, (N, H), before any division by it."""
+    hidden = x if layer.project_in is None else x @ layer.project_in.weight.T + layer.project_in.bias
+    return np.asarray(np.linalg.norm(_split(layer, hidden), axis=2))
+
+
+def _split(layer: VectorQuantize, rows: Array) -> Array:
+    return rows.reshape(len(rows), layer.heads, layer.codes.shape[2])
+
+
+def decided(layer: VectorQuantize, x: Array, u: float) -> Array:
+    """Return, (N,) bool, whether in every head the nearest code is nearer than any different one by more than rounding.
+
+    `bounds.excess_by_expansion`, and tokens and codes that are themselves off by δ: a square of a distance d is then
+    off by 2dδ + δ². Heads shorter than 1/4, which have hardly a direction, are not decided under the cosine metric.
+    """
+    heads, delta = heads_of(layer, x), off(layer, x, u)
+    answer = np.ones(len(x), bool)
+    if layer.unit:
+        answer &= (lengths_of(layer, x) > SHORTEST).all(axis=1)
+        delta = delta + bounds_state.unit(layer.codes.shape[2], u)
+    for head in range(layer.heads):
+        t, codes = heads[:, head], codes_of(layer, head)
+        distances = nearest.distances(t, codes)
+        best = codes[distances.argmin(axis=1)]
+        shortest = distances.min(axis=1)
+        for code, distance in zip(codes, distances.T, strict=True):
+            rival = np.broadcast_to(code, best.shape)
+            moved = 2 * delta[:, head] * (distance + shortest) + 2 * delta[:, head] ** 2
+            gap = distance**2 - shortest**2
+            answer &= (rival == best).all(axis=1) | (gap > bounds.excess_by_expansion(t, best, rival, u) + moved)
+    return answer

@@ -1,0 +1,294 @@
+"""Describe a torch quantizer by measurement, and write the adapter that says the same."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vq_reference.testing import describe_measure as measure
+from vq_reference.testing.adapters import quantizer
+from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.places import Path
+from vq_reference.testing.adapters.torch_layer import Layouts
+from vq_reference.testing.describe_constructor import CannotDescribe, Constructor
+from vq_reference.testing.describe_search import Found, search
+
+__all__ = ["CannotDescribe", "Description", "describe"]
+
+DECODES = (
+    *("indices_to_codes", "get_output_from_indices", "get_codes_from_indices", "decode", "decode_indices"),
+    *("decode_code", "embed_code", "dequantize", "lookup", "get_codebook_entry"),
+)
+
+
+@dataclass
+class Description:
+    """What was found. facts: what → how it is. unknown: what could not be found out, and why.
+
+    origin: "module:name" that the target is imported from, or "". make: the first argument of `torch_quantizer`;
+    arguments: those that are not its defaults; imports: what they need; all as source text.
+    """
+
+    target: Any
+    origin: str
+    make: str
+    facts: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    arguments: dict[str, str] = field(default_factory=dict)
+    imports: list[str] = field(default_factory=list)
+
+    def adapter(self) -> str:
+        """Return a module to paste: a function that returns the Implementation."""
+        module, _, name = self.origin.rpartition(":")
+        header = f"from {module} import {name}" if module else f"# {self.make}: the instance that was described"
+        return f"{header}\n\n{self._body()}"
+
+    def _body(self) -> str:
+        imports = sorted([*self.imports, "from vq_reference.testing.adapters.quantizer import torch_quantizer"])
+        given = "".join(f"        {name}={value},\n" for name, value in self.arguments.items())
+        return (
+            "\n".join(imports) + '\n\n\ndef adapter(dtype="float32", device="cpu"):\n    return torch_quantizer(\n'
+            f"        {self.make},\n{given}        dtype=dtype,\n        device=device,\n    )\n"
+        )
+
+    def implementation(self, dtype: str = "float32", device: str = "cpu") -> Implementation:
+        """Return what `adapter()` says, made from the target itself."""
+        is_class = inspect.isclass(self.target)
+        names: dict[str, Any] = {self.target.__name__ if is_class else self.make: self.target}
+        exec(self._body(), names)
+        made: Implementation = names["adapter"](dtype, device)
+        return replace(made, name=self.target.__name__ if is_class else type(self.target).__name__)
+
+    def __str__(self) -> str:
+        width = max(map(len, self.facts), default=0)
+        lines = [f"{what:<{width}}  {how}" for what, how in self.facts.items()]
+        lines += ["", "could not be found out:", *(f"  - {what}" for what in self.unknown)] if self.unknown else []
+        return "\n".join([*lines, "", self.adapter()])
+
+
+def describe(target: nn.Module | type[nn.Module], origin: str = "") -> Description:
+    """Describe a module, or a class whose constructor has the usual names. Leaves an instance as it is.
+
+    origin: where it is imported from, "module:name", for the text of the adapter. Raises CannotDescribe.
+
+    >>> from vq_reference.nn import SimVQ
+    >>> describe(SimVQ).facts["estimator in training"]
+    'rotation'
+    """
+    if inspect.isclass(target):
+        constructor = Constructor.of(target)
+        origin = origin or f"{target.__module__}:{target.__name__}"
+        description = Description(target, origin, constructor.source())
+        wanted = quantizer.Wanted(4, 5, "straight_through", 0.25, 1.0)
+        found = search(lambda: constructor.make(wanted), 4, 5)
+        beta = constructor.beta
+    else:
+        found = _of_instance(target)
+        description, beta = Description(target, origin, origin.rpartition(":")[2] or "quantizer"), None
+    _places(description, found)
+    _loss(description, found, beta)
+    made = description.implementation()
+    _conventions(description, made)
+    _decode(description)
+    _dtypes(description)
+    return description
+
+
+def _of_instance(target: nn.Module) -> Found:
+    said = []
+    shapes = {tuple(t.shape[-2:]) for t in [*target.parameters(), *target.buffers()] if t.ndim > 1}
+    for first, second in sorted(shapes):
+        for dim, codebook_size in ((second, first), (first, second)):
+            try:
+                return search(lambda: copy.deepcopy(target).to("cpu", torch.float32), dim, codebook_size)
+            except CannotDescribe as error:
+                said.append(f"D = {dim}, K = {codebook_size}: {error}")
+    raise CannotDescribe("\n".join(said) or "the module has no parameter or buffer that could hold codes")
+
+
+def _places(description: Description, found: Found) -> None:
+    facts, arguments = description.facts, description.arguments
+    arguments["codebook"] = repr(found.codebook)
+    if not isinstance(found.codebook, str):
+        description.imports.append(
+            f"from vq_reference.testing.adapters.codebooks import {type(found.codebook).__name__}"
+        )
+        if isinstance(description.target, nn.Module):
+            arguments["sizes"] = repr(found.sizes)
+    arguments["x"] = repr(found.x)
+    facts["layout of x"] = f"{found.x} (works: {', '.join(found.layouts)})"
+    facts["codebook"] = f"{found.codebook}, {'(D, K)' if str(found.codebook).endswith('.T') else '(K, D)'}"
+    facts["output"] = f"{_shown(found.output_at)}, layout {found.output}"
+    if found.output != found.x:
+        arguments["output"] = repr(found.output)
+    if found.output_at != (0,):
+        arguments["output_at"] = _shown(found.output_at)
+    facts["output holds"] = "codes divided by their length" if found.unit_codes else "codes as they are"
+    if found.unit_codes:
+        arguments["unit_codes"] = "True"
+    facts["indices"] = (
+        "not found" if found.indices_at is None else f"{_shown(found.indices_at)}, layout {found.indices}"
+    )
+    if found.indices_at is None:
+        arguments["indices_at"] = "None"
+        description.unknown.append("the loss and the estimator: both are measured against the chosen codes")
+        description.unknown.append("the indices: nothing that came back names the codes of the output")
+    elif found.indices_at != (1,):
+        arguments["indices_at"] = _shown(found.indices_at)
+    usual = Layouts.of(found.x).indices
+    if found.indices is not None and found.indices != str(usual):
+        arguments["indices"] = repr(found.indices)
+    if found.freeze is not None:
+        facts["codes in training"] = f"changed by every forward; frozen by eval mode of {found.freeze}"
+        arguments["freeze"] = f"lambda module: module.{found.freeze}.eval()"
+    else:
+        facts["codes in training"] = "left as they are by a forward"
+
+
+def _shown(path: Path) -> str:
+    return repr(path[0]) if len(path) == 1 else repr(path)
+
+
+def _loss(description: Description, found: Found, beta: str | None) -> None:
+    """Find the scalar that trains something, the weights of its halves, and how it is reduced."""
+    arguments = description.arguments
+    measured = []
+    for path in found.scalars:
+        arguments.update(loss_at=_shown(path), loss_weights="(1.0, 1.0)")
+        if found.indices_at is None:
+            break
+        made = description.implementation()
+        numbers = measure.routing(made, measure.probe(made))
+        if numbers and (numbers.codebook or numbers.encoder):
+            measured.append((path, numbers))
+    for key in ("loss_at", "loss_weights"):
+        arguments.pop(key, None)
+    if not measured:
+        arguments["loss_at"] = "None"
+        description.facts["loss"] = "not found"
+        if found.scalars:
+            description.unknown.append(f"the loss: no gradient from {', '.join(map(_shown, found.scalars))}")
+        return
+    path, _ = max(measured, key=lambda each: abs(each[1].codebook or 0) + abs(each[1].encoder or 0))
+    if path != (2,):
+        arguments["loss_at"] = _shown(path)
+    _weigh(description, path, beta)
+
+
+def _weigh(description: Description, path: Path, beta: str | None) -> None:
+    arguments, facts = description.arguments, description.facts
+    arguments["loss_weights"] = "(1.0, 1.0)"
+    made = description.implementation()
+    u = made.precision.unit_roundoff
+    case = measure.probe(made)
+    numbers = measure.routing(made, case)
+    longer = measure.routing(made, measure.probe(made, tokens=2 * measure.TOKENS))
+    assert numbers is not None
+    assert longer is not None
+    reduction = 1.0
+    if measure.same(longer.value, 2 * numbers.value, u):
+        reduction = float(case.x.size)
+        arguments["loss_reduction"] = "'sum'"
+    elif not measure.same(longer.value, numbers.value, u):
+        description.unknown.append("how the loss is reduced: neither a mean over tokens nor a sum")
+    facts["loss"] = f"{_shown(path)}, {'a sum over all entries' if reduction > 1 else 'a mean over tokens'}"
+    other = None
+    if beta is not None:
+        reference = replace(case.reference, beta=2 * case.reference.beta)
+        other = measure.routing(made, replace(case, reference=reference))
+    wider = None
+    if made.sizes is None:
+        wide = replace(made, sizes=(6, 5))
+        wider = measure.routing(made, measure.probe(wide))
+
+    def text(name: str) -> str:
+        value = getattr(numbers, name)
+        if value is None:
+            return "0.0"
+        if value != value:
+            description.unknown.append(f"the gradient of the loss at the {name}: no multiple of 2(x − q)/(N·D)")
+            return "nan"
+        factors, left = "", value / reduction
+        if wider is not None and reduction == 1 and measure.same(getattr(wider, name), 1.5 * value, u) and value:
+            factors, left = " * wanted.codebook.shape[1]", left / case.x.shape[1]
+        if other is not None and value and measure.same(getattr(other, name), 2 * value, u):
+            factors, left = factors + " * wanted.beta", left / case.reference.beta
+        nice = float(f"{left:.4g}")
+        number = nice if measure.same(nice, left, u) else left
+        return factors.removeprefix(" * ") if factors and number == 1 else f"{number!r}{factors}"
+
+    a, b, c = text("codebook"), text("encoder"), text("value")
+    depends = "wanted" in a + b
+    arguments["loss_weights"] = f"lambda wanted: ({a}, {b})" if depends else f"({a}, {b})"
+    facts["loss weights"] = f"codebook half {a}, encoder half {b}, value {c}"
+    total = (numbers.codebook or 0.0) + (numbers.encoder or 0.0)
+    if not measure.same(total, numbers.value, u):
+        arguments["loss_value"] = f"lambda wanted: {c}"
+
+
+def _conventions(description: Description, made: Implementation) -> None:
+    facts, arguments = description.facts, description.arguments
+    case = measure.probe(made)
+    if "indices" in made.capabilities:
+        name = measure.estimator(made, case)
+        facts["estimator in training"] = name
+        facts["estimator in eval"] = measure.estimator(made, case, training=False)
+        if name in ("rotation", "none"):
+            arguments["estimator"] = repr(name)
+        elif name != "straight_through":
+            description.unknown.append(f"the estimator: its Jacobian is {name}, and no law knows that")
+        metric = measure.metric(made, case)
+        facts["metric"] = metric or "neither Euclidean nor cosine"
+        if metric == "cosine":
+            arguments["metric"] = "'cosine'"
+        elif metric is None:
+            description.unknown.append("the metric: the chosen codes are the nearest by neither distance nor angle")
+    training, evaluating = measure.in_eval(made, case)
+    alike = measure.eval_as_training(made, case)
+    facts["eval"] = "as training" if alike else f"loss {evaluating.loss} (training: {training.loss})"
+    if not alike:
+        arguments["eval_as_training"] = "False"
+    changed = measure.changed_state(made, case)
+    facts["state changed by a forward"] = ", ".join(changed) or "none"
+    facts["state changed in eval"] = ", ".join(measure.changed_state(made, case, training=False)) or "none"
+    if changed:
+        arguments["state_changes"] = repr(changed)
+
+
+def _decode(description: Description) -> None:
+    """Try every method that is named like a decode."""
+    for name in DECODES:
+        description.arguments["decode"] = repr(name)
+        try:
+            made = description.implementation()
+            case = measure.probe(made)
+            indices = np.arange(measure.TOKENS) % len(case.codes)
+            if measure.same(
+                made.build(case.reference).decode(indices), case.codes[indices], made.precision.unit_roundoff
+            ):
+                description.facts["decode"] = name
+                return
+        except Exception:  # it may be named so and be something else
+            continue
+    del description.arguments["decode"]
+    description.unknown.append("a decode from indices to outputs")
+
+
+def _dtypes(description: Description) -> None:
+    """Say in which dtypes it works, and what it returns there."""
+    said = []
+    for dtype in ("float64", "float16", "bfloat16"):
+        try:
+            implementation = description.implementation(dtype)
+            case = measure.probe(implementation)
+            form = implementation.build(case.reference)(case.x).form
+            said.append(f"{dtype} → {form.output_dtype if form else 'unknown'}")
+        except Exception as error:  # whatever a module does with a dtype that it does not take
+            said.append(f"{dtype} raises {type(error).__name__}")
+    description.facts["dtypes"] = ", ".join(said)

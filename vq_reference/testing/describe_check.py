@@ -1,0 +1,120 @@
+"""Whether an implementation does what its adapter declares. A wrong declaration is not a broken law."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from vq_reference.testing import describe_measure as measure
+from vq_reference.testing.adapters.declaration import DeclarationContradicted
+from vq_reference.testing.adapters.implementation import Answer, Implementation
+from vq_reference.testing.strategies import Case
+
+
+def check_declarations(implementation: Implementation) -> None:
+    """Raise the first DeclarationContradicted that no law would judge: shapes, order, dtype, metric, eval mode.
+
+    The weights of a loss and the estimator are laws' business: there a difference is more often a bug.
+    `contradictions` has them too.
+
+    >>> from vq_reference.testing.targets import implementation_of
+    >>> check_declarations(implementation_of("reference.SimVQ"))
+    """
+    for contradiction in _structure(implementation):
+        raise contradiction
+
+
+def contradictions(implementation: Implementation) -> list[DeclarationContradicted]:
+    """Return everything in which declared and found differ, weights of the loss and estimators as well."""
+    return [*_structure(implementation), *_mathematics(implementation)]
+
+
+def _structure(implementation: Implementation) -> Iterator[DeclarationContradicted]:
+    has = implementation.capabilities
+    case = measure.probe(implementation)
+    try:
+        answer = implementation.build(case.reference)(case.x)
+    except DeclarationContradicted as contradiction:
+        yield contradiction
+        return
+    yield from _shapes(implementation, answer, case)
+    if "indices" in has and answer.indices is not None:
+        found = measure.metric(implementation, case)
+        if found is not None and found != implementation.metric:
+            yield DeclarationContradicted("metric", repr(implementation.metric), repr(found), "by the chosen indices")
+    if "eval" in has and not measure.eval_as_training(implementation, case):
+        yield DeclarationContradicted(
+            "eval_as_training", "True", "another output, index or loss in eval than in training", "declare False"
+        )
+    if "state" in has:
+        changed = sorted(set(measure.changed_state(implementation, case)) - implementation.state_changes)
+        if changed:
+            yield DeclarationContradicted(
+                "state_changes",
+                str(sorted(implementation.state_changes)),
+                f"a forward in training changes {', '.join(changed)}",
+                "give freeze=, or name them in state_changes=",
+            )
+
+
+def _shapes(implementation: Implementation, answer: Answer, case: Case) -> Iterator[DeclarationContradicted]:
+    for name in ("indices", "loss"):
+        if name in implementation.capabilities and getattr(answer, name) is None:
+            yield DeclarationContradicted(f"{name}_at", "there", "None in training")
+    if answer.output.shape != case.x.shape:
+        yield DeclarationContradicted("output", f"{case.x.shape} tokens", f"shape {answer.output.shape}", "its layout")
+        return
+    form = answer.form
+    if form is not None and "form" in implementation.capabilities:
+        if form.indices_shape != form.indices_expected:
+            yield DeclarationContradicted(
+                "indices", f"{form.indices_expected}", f"{form.indices_shape}", "their layout"
+            )
+        if form.loss_shape != form.loss_expected:
+            yield DeclarationContradicted("loss_shape", f"{form.loss_expected}", f"{form.loss_shape}")
+        if form.output_dtype != implementation.precision.name:
+            yield DeclarationContradicted("dtype", implementation.precision.name, f"an output of {form.output_dtype}")
+    if answer.indices is not None and answer.indices.shape == (len(case.x),) and np.all(answer.indices >= 0):
+        chosen = case.codes[answer.indices % len(case.codes)]
+        u = implementation.precision.unit_roundoff
+        if not measure.same(answer.output, chosen, u) and measure.same(
+            _sorted(answer.output, u), _sorted(chosen, u), u
+        ):
+            yield DeclarationContradicted(
+                "output and indices", "lying as x does", "the right codes in another order", "the layout of one of them"
+            )
+
+
+def _sorted(rows: np.ndarray, u: float) -> np.ndarray:
+    """Return rows in order of their entries, to the digits in which rounding does not show."""
+    return rows[np.lexsort(np.round(rows / np.sqrt(u)).T)]
+
+
+def _mathematics(implementation: Implementation) -> Iterator[DeclarationContradicted]:
+    has = implementation.capabilities
+    u = implementation.precision.unit_roundoff
+    for declared in ("straight_through", "rotation", "none"):
+        if f"estimator:{declared}" in has and "indices" in has:
+            found = measure.estimator(implementation, measure.probe(implementation, declared))
+            if found != declared:
+                yield DeclarationContradicted("estimator", repr(declared), repr(found), "by its Jacobian in training")
+    if "loss" in has and "indices" in has:
+        case = measure.probe(implementation)
+        measured = measure.routing(implementation, case)
+        a, b = implementation.loss_weights(case.reference)
+        scale = case.x.size if implementation.loss_reduction == "sum" else 1
+        c = a + b if implementation.loss_value is None else implementation.loss_value(case.reference)
+        if measured is not None:
+            halves = {"codebook": measured.codebook or 0.0, "encoder": measured.encoder or 0.0}
+            declared_halves = {"codebook": scale * a, "encoder": scale * b}
+            if "codebook_gradient" not in has:
+                del halves["codebook"], declared_halves["codebook"]
+            if not measure.same([*declared_halves.values()], [*halves.values()], u):  # type: ignore[arg-type]
+                yield DeclarationContradicted("loss_weights", _words(declared_halves), _words(halves), "by gradients")
+            if not measure.same(scale * c, measured.value, u):
+                yield DeclarationContradicted("loss_weights", f"value {scale * c:.6g}", f"value {measured.value:.6g}")
+
+
+def _words(halves: dict[str, float]) -> str:
+    return ", ".join(f"{name} half {weight:.6g}" for name, weight in halves.items())

@@ -1,0 +1,148 @@
+"""What the laws of state, masks, heads and stacks draw: a layer of every kind that is offered, and tokens for it.
+
+Numbers are multiples of 1/8 of at most six binary digits, which every dtype of at least eight holds exactly: a case is
+the same one in bfloat16 and in float64. Heads, projections, metrics and ways to learn are drawn where the
+implementation offers them (`strategies.offers`), so that they meet each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from hypothesis import assume, event
+from hypothesis import strategies as st
+
+from vq_reference.arguments import Array
+from vq_reference.codebook import Layer
+from vq_reference.residual import ResidualStack
+from vq_reference.testing.adapters.lasting import Averaging, Start, Wanted, WantedStack
+from vq_reference.testing.choice_of_heads import decided
+from vq_reference.testing.strategies import betas, offers, precision, sizes, weights
+from vq_reference.vector_quantize import VectorQuantize
+
+GRID = 8
+MOST = 4  # the largest entry
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A layer that is wanted, and tokens x, (N, dim), of which rounding decides for none."""
+
+    wanted: Wanted
+    x: Array
+
+    @property
+    def layer(self) -> VectorQuantize:
+        """What the oracle says of it."""
+        return self.wanted.layer
+
+
+@dataclass(frozen=True)
+class StackSubject:
+    """A stack that is wanted, and tokens x, (N, D)."""
+
+    wanted: WantedStack
+    x: Array
+
+
+@st.composite
+def grids(draw: st.DrawFn, *shape: int, most: int = MOST) -> Array:
+    """Draw an array of multiples of 1/8 up to `most`, from a seeded generator: what matters is where tokens stand."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+    return np.asarray(generator.integers(-most * GRID, most * GRID + 1, shape) / GRID)
+
+
+def _offered(capability: str) -> st.SearchStrategy[bool]:
+    return st.booleans() if capability in offers.get() else st.just(False)
+
+
+@st.composite
+def averagings(draw: st.DrawFn) -> Averaging:
+    """Draw decays from a fast one to a slow one, and ε from none to a large one."""
+    return Averaging(draw(st.sampled_from([0.5, 0.875, 0.25])), draw(st.sampled_from([0.0, 2.0**-10, 0.125])))
+
+
+@st.composite
+def subjects(
+    draw: st.DrawFn,
+    learning: Literal["any", "ema", "trained"] = "any",
+    metric: Literal["any", "euclidean"] = "any",
+    parts: Literal["any", "plain", "heads"] = "any",
+    averaging: st.SearchStrategy[Averaging] | None = None,
+    tokens: tuple[int, int] = (1, 12),
+) -> Subject:
+    """Draw a layer and tokens.
+
+    parts: "plain" for neither heads nor projections, "heads" for at least two heads. averaging: for codes that are
+    averages. Leaves out tokens whose nearest code rounding decides, and cases where none is left.
+    """
+    ways = [way for way in ("trained", "ema") if way in offers.get() and learning in ("any", way)]
+    way = draw(st.sampled_from(ways)) if ways else "nothing"
+    heads = draw(st.sampled_from([2, 3])) if parts == "heads" else 1
+    if parts == "any" and draw(_offered("heads")):
+        heads = 2
+    width = draw(st.integers(2, 3))
+    groups = heads if heads > 1 and draw(_offered("separate_codebooks")) else 1
+    codes = draw(grids(groups, draw(sizes(4)), width))
+    codes = np.where(np.linalg.norm(codes, axis=2, keepdims=True) < 0.5, 1.0, codes)
+    if codes.shape[1] > 1 and draw(st.integers(0, 3)) == 0:
+        event("duplicated code")
+        codes[:, -1] = codes[:, 0]
+    project_in = project_out = None
+    dim = heads * width
+    if parts != "plain" and draw(_offered("projections")):
+        event("projected")
+        dim = heads * width + draw(st.sampled_from([-1, 1, 2]))
+        project_in = Layer(draw(grids(heads * width, dim, most=1)), draw(grids(heads * width, most=1)))
+        project_out = Layer(draw(grids(dim, heads * width, most=1)), draw(grids(dim, most=1)))
+    unit = metric == "any" and draw(_offered("cosine"))
+    event("cosine" if unit else "euclidean")
+    layer = VectorQuantize(
+        codes, heads, project_in, project_out, unit, way == "trained", "straight_through", draw(betas), draw(weights)
+    )
+    x = draw(grids(draw(st.integers(*tokens)), dim))
+    if project_in is None and draw(st.booleans()):
+        event("token on a code")
+        x[0] = codes[np.arange(heads) % groups, 0].reshape(-1)
+    if project_in is None and codes.shape[1] > 1 and len(x) > 1:
+        event("token beside a tie")
+        midway = np.round((codes[:, 0] + codes[:, 1]) / 2 * GRID) / GRID
+        x[1] = midway[np.arange(heads) % groups].reshape(-1)
+    x = x[decided(layer, x, precision.get().unit_roundoff)]
+    assume(len(x) >= tokens[0])
+    average = draw(averagings() if averaging is None else averaging) if way == "ema" else None
+    return Subject(Wanted(layer, average, draw(_offered("channel_first"))), x)
+
+
+@st.composite
+def masks(draw: st.DrawFn, count: int) -> Array:
+    """Draw a mask, (count,), of at least one token; all of them, or all but one, as well."""
+    mask = np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)), dtype=bool)
+    mask[draw(st.integers(0, count - 1))] = True
+    return mask
+
+
+@st.composite
+def stack_subjects(draw: st.DrawFn, layers: tuple[int, int] = (1, 3), layer_dropout: bool = False) -> StackSubject:
+    """Draw a stack of layers of different sizes, each with shorter codes than the one before, and tokens."""
+    width, count = draw(st.integers(2, 4)), draw(st.integers(*layers))
+    size = draw(st.integers(2, 4))
+    codes = tuple(draw(grids(size, width)) / 2**i for i in range(count))
+    trained = draw(_offered("trained")) if "trained" in offers.get() else draw(st.booleans())
+    stack = ResidualStack(codes, trained, "straight_through", draw(betas), draw(weights))
+    x = draw(grids(draw(sizes(8)), width))
+    residuals, _, _ = stack.residuals(x)
+    sure = np.ones(len(x), bool)
+    for residual, its_codes in zip(residuals, codes, strict=True):
+        sure &= decided(VectorQuantize(its_codes[None]), residual, precision.get().unit_roundoff)
+    assume(sure.any())
+    return StackSubject(WantedStack(stack, layer_dropout), x[sure])
+
+
+def start(x: Array, losses: Sequence[float] = (1.0,)) -> Start:
+    """Return a gradient at the output with no entry 0 and few equal, representable exactly, and one at the losses."""
+    values = (np.arange(x.size) * 5 % 16) / 8 - 1.0625
+    return Start(values.reshape(x.shape), losses)
