@@ -1,6 +1,8 @@
 """A law: how it is declared, run, and found; the same examples each time, and others on request."""
 
 import dataclasses
+import importlib
+import sys
 
 import numpy as np
 import pytest
@@ -41,6 +43,15 @@ def drawn(seed=None, profile="default", name="check"):
 
 def test_a_law_draws_the_same_examples_each_time():
     assert drawn() == drawn()
+
+
+def test_what_else_is_imported_does_not_change_what_is_drawn(tmp_path, monkeypatch):
+    """Hypothesis reads numbers in the source of loaded modules, and draws them, too."""
+    alone = drawn(profile="thorough")
+    (tmp_path / "full_of_numbers.py").write_text(f"NUMBERS = {list(range(1000, 1400))}", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "full_of_numbers", importlib.import_module("full_of_numbers"))
+    assert drawn(profile="thorough") == alone
 
 
 def test_a_seed_explores_other_examples_and_the_same_seed_the_same_ones():

@@ -117,8 +117,31 @@ def test_crowds_stand_on_both_sides_of_25_rows_at_every_offset():
 
 
 @pytest.mark.parametrize("precision", FORMATS)
+def test_near_ties_are_nearer_than_half_precision_tells_and_farther_than_the_declared_one_needs(precision):
+    gaps = []
+    for case in drawn_by_default(strategies.near_ties(), precision):
+        squares = np.sort(nearest.distances(case.x, case.codes) ** 2, axis=1)
+        gaps += [(row[1] - row[0]) / row[1] for row in squares if row[1]]
+    half, declared = PRECISIONS["float16"].unit_roundoff, 64 * PRECISIONS["float32"].unit_roundoff
+    assert sum(declared < gap < half for gap in gaps) > PROFILES["default"] / 2
+
+
+def test_large_codebooks_go_a_little_beyond_every_power_of_two_and_the_last_code_is_a_token():
+    cases = drawn_by_default(strategies.large_codebooks(), "float32")
+    assert {len(case.codes).bit_length() for case in cases} == {6, 7, 8, 9}
+    assert all(np.array_equal(case.x[-1], case.codes[-1]) for case in cases)
+
+
+@pytest.mark.parametrize("precision", FORMATS)
 @pytest.mark.parametrize(
-    "strategy", [strategies.cases(places=PLACES), strategies.crowds(), strategies.transform_cases(layers=3)]
+    "strategy",
+    [
+        strategies.near_ties(),
+        strategies.large_codebooks(),
+        strategies.cases(places=PLACES),
+        strategies.crowds(),
+        strategies.transform_cases(layers=3),
+    ],
 )
 def test_every_number_is_representable_and_no_transform_rounds(strategy, precision):
     rounded = PRECISIONS[precision].round
