@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from vq_reference import estimators
@@ -17,12 +18,11 @@ OORD = "van den Oord et al., arXiv 1711.00937, §3.2"
 CHOICE = {"indices"}
 
 
-def vjp_bound(case, q, g, u):
-    """Return the bound on the gradient at x, entry by entry, for the gradient g at the output."""
-    if case.reference.estimator != "rotation":
-        return u * np.abs(g)
-    lengths = np.linalg.norm(q, axis=1) / np.linalg.norm(case.x, axis=1) * np.linalg.norm(g, axis=1)
-    return (bounds.rotation(case.x, q, u) * lengths)[:, None]
+def with_each_estimator(implementation, case):
+    """Yield the estimators that the implementation trains with, each with the layer that has it."""
+    for estimator in TRAINED:
+        if f"estimator:{estimator}" in implementation.capabilities:
+            yield estimator, dataclasses.replace(case.reference, estimator=estimator)
 
 
 @law("gradient.vjp", level="must", source=OORD, needs=CHOICE | {"estimator"}, case=cases(), seed=st.integers(0, 15))
@@ -30,15 +30,43 @@ def test_the_input_gets_the_estimators_gradient(implementation, case, seed):
     """The gradient at the output reaches the input as the estimator says: g for straight-through, λR'g for rotation."""
     u = implementation.precision.unit_roundoff
     g = cotangents(case, seed)
-    for estimator in TRAINED:
-        if f"estimator:{estimator}" not in implementation.capabilities:
-            continue
-        each = dataclasses.replace(case, reference=dataclasses.replace(case.reference, estimator=estimator))
-        answer = implementation.build(each.reference)(case.x, [Cotangent(g, 0.0)])
+    for estimator, reference in with_each_estimator(implementation, case):
+        answer = implementation.build(reference)(case.x, [Cotangent(g, 0.0)])
         q = case.codes[answer.indices]
         expected, _ = estimators.vjp(case.x, q, g, estimator)
         actual = arrived(answer.gradients[0].x, expected)
-        assert_within(f"gradient at x with {estimator}", actual, expected, vjp_bound(each, q, g, u))
+        bound = bounds.estimator_gradient(case.x, q, g, estimator, u)
+        assert_within(f"gradient at x with {estimator}", actual, expected, bound)
+
+
+@law(
+    "gradient.linear",
+    level="must",
+    source="a derivative is linear",
+    needs=CHOICE | {"estimator"},
+    case=cases(),
+    seed=st.integers(1, 15),
+    steps=st.sampled_from([1, 2, 4, -1]),
+)
+def test_the_input_gets_a_gradient_that_is_linear_in_the_outputs(implementation, case, seed, steps):
+    """The gradient at the input is linear in that at the output, however large: nothing is clipped or normalised."""
+    u = implementation.precision.unit_roundoff
+    # in eighths of the range of exponents: up to numbers whose squares are not representable
+    scale = 2.0 ** (steps * (int(np.frexp(implementation.precision.largest)[1]) - 1) // 8)
+    one, other = cotangents(case), cotangents(case, seed)
+    for estimator, reference in with_each_estimator(implementation, case):
+        starts = [Cotangent(g, 0.0) for g in (one, other, one + other, scale * one)]
+        answer = implementation.build(reference)(case.x, starts)
+        q = case.codes[answer.indices]
+        first, second, both, large = (arrived(gradients.x, one) for gradients in answer.gradients)
+        assume(np.all(scale * np.max(np.abs(first)) <= implementation.precision.largest / 8))
+        bound = [bounds.estimator_gradient(case.x, q, start.output, estimator, u) for start in starts[:3]]
+        sum_bound = bound[0] + bound[1] + bound[2]
+        assert_within(f"gradient at x of a sum with {estimator}", both, first + second, sum_bound)
+        lost = bounds.estimator_underflow(case.x, q, implementation.precision.smallest_subnormal)
+        # the bound is a multiple of ‖g‖, whose square would not be representable: it is scaled, too
+        limit = 2 * scale * bound[0] + lost * (1 + scale)
+        assert_within(f"gradient at x of a multiple with {estimator}", large, scale * first, limit)
 
 
 @law("gradient.tokens", level="must", source="a layer acts on each token", needs=CHOICE, case=cases(), data=st.data())
@@ -67,7 +95,9 @@ def test_gradients_of_output_and_loss_add_up(implementation, case):
     starts = [Cotangent(g, 1.0), Cotangent(g, 0.0), Cotangent(np.zeros_like(g), 1.0)]
     answer = implementation.build(case.reference)(case.x, starts)
     both, output, loss = (arrived(gradients.x, g) for gradients in answer.gradients)
-    bound = u * (np.abs(output) + np.abs(loss)) + 2 * vjp_bound(case, case.codes[answer.indices], g, u)
+    q = case.codes[answer.indices]
+    of_output = bounds.estimator_gradient(case.x, q, g, case.reference.estimator, u)
+    bound = u * (np.abs(output) + np.abs(loss)) + 2 * of_output
     assert_within("gradient at x", both, output + loss, bound + 2 * bounds.loss_gradient(loss, u))
 
 
@@ -80,11 +110,9 @@ def test_gradients_of_output_and_loss_add_up(implementation, case):
 )
 def test_every_gradient_is_finite_for_every_finite_input(implementation, case):
     """Gradients stay finite at zero, tiny, huge and opposite inputs, for every estimator."""
-    for estimator in TRAINED:
-        if f"estimator:{estimator}" in implementation.capabilities:
-            reference = dataclasses.replace(case.reference, estimator=estimator)
-            at_x = implementation.build(reference)(case.x, [Cotangent(cotangents(case), 0.0)]).gradients[0].x
-            assert_within(f"finite gradient with {estimator}", np.isfinite(arrived(at_x, case.x)), 1.0, 0.0)
+    for estimator, reference in with_each_estimator(implementation, case):
+        at_x = implementation.build(reference)(case.x, [Cotangent(cotangents(case), 0.0)]).gradients[0].x
+        assert_within(f"finite gradient with {estimator}", np.isfinite(arrived(at_x, case.x)), 1.0, 0.0)
 
 
 @law(

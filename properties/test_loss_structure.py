@@ -63,6 +63,28 @@ def test_the_loss_is_linear_in_its_weight(implementation, case):
     assert_within("∂ℓ/∂x", doubled, factor * at_x, 4 * expected.at_x_bound)
 
 
+@law(
+    "loss.scaled",
+    level="must",
+    source="a derivative is linear",
+    needs=LOSS,
+    case=cases(),
+    exponent=st.sampled_from([1, 5, 10, 16, -4]),
+)
+def test_scaling_the_loss_scales_its_gradients(implementation, case, exponent):
+    """Multiplying the loss multiplies its gradients, as the loss scaling of mixed precision relies on."""
+    scale = 2.0**exponent
+    starts = [Cotangent(np.zeros_like(case.x), weight) for weight in (1.0, scale)]
+    answer = implementation.build(case.reference)(case.x, starts)
+    expected = loss_of(implementation, case, answer.indices)
+    once, scaled = answer.gradients
+    bounds = {"x": expected.at_x_bound, "codebook": expected.at_codebook_bound}
+    for name, bound in bounds.items():
+        single, multiple = (arrived(getattr(gradients, name), bound) for gradients in (once, scaled))
+        assume(np.all(scale * np.abs(single) <= implementation.precision.largest / 8))
+        assert_within(f"∂(sℓ)/∂{name}", multiple, scale * single, (1 + scale) * bound + scale * bound)
+
+
 def in_two_parts(implementation, case, data):
     """Return one answer on the whole batch, one on each of two parts, and the weights that put them together again."""
     assume(len(case.x) > 1)

@@ -80,7 +80,7 @@ def test_in_low_precision_the_output_is_the_code_to_rounding(implementation, sub
     q = effective[groups, reply.indices]
     tokens, delta = heads_of(layer, subject.x), off(layer, subject.x, u)[..., None]
     at_codes = bounds_state.unit(q.shape[2], u) if layer.unit else 0.0
-    rows_off = (u * (1 + u) * (np.abs(q - tokens) + delta) + u * np.abs(q) + at_codes).reshape(len(q), -1)
+    rows_off = (u * (1 + u) * (np.abs(q) + np.abs(tokens) + delta) + u * np.abs(q) + at_codes).reshape(len(q), -1)
     rows, out = q.reshape(len(q), -1), layer.project_out
     expected = rows if out is None else rows @ out.weight.T + out.bias
     through = np.eye(rows.shape[1]) if out is None else np.abs(out.weight)

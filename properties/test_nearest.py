@@ -7,11 +7,11 @@ from vq_reference.testing import bounds
 from vq_reference.testing.choice import compared, tolerated
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
-from vq_reference.testing.strategies import REGULAR, cases, crowds
+from vq_reference.testing.strategies import REGULAR, cases, crowds, near_ties
 
 OORD = "van den Oord et al., arXiv 1711.00937, eq. 1"
 CHOICE = {"indices"}
-regular = cases(places=REGULAR, most_codes=12) | crowds()
+regular = cases(places=REGULAR, most_codes=12) | crowds() | near_ties()
 
 
 def excess(implementation, case):

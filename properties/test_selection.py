@@ -11,7 +11,7 @@ from vq_reference.testing import bounds
 from vq_reference.testing.choice import decided
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
-from vq_reference.testing.strategies import Case, cases, crowds
+from vq_reference.testing.strategies import Case, cases, crowds, large_codebooks
 
 OORD = "van den Oord et al., arXiv 1711.00937, eq. 1"
 CHOICE = {"indices"}
@@ -51,6 +51,12 @@ def test_a_code_is_mapped_to_itself(implementation, case):
     """An input that is a code of the codebook is mapped to that code."""
     on_codes = Case(case.reference, case.codes)
     assert_same_choice(implementation, on_codes, chosen(implementation, on_codes), case.codes)
+
+
+@law("nearest.every_code", level="must", source=OORD, needs=CHOICE, case=large_codebooks())
+def test_every_code_of_a_large_codebook_can_be_chosen(implementation, case):
+    """An input that is a code is mapped to that code in codebooks of hundreds, up to the last one."""
+    assert_same_choice(implementation, case, chosen(implementation, case), case.x)
 
 
 @law("nearest.valid", level="must", source="an index names a code", needs=CHOICE, case=cases(most_codes=8))

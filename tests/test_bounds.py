@@ -59,9 +59,10 @@ def test_gamma_bounds_any_sum_of_so_many_roundings():
         bounds.gamma(2.0 / U, U)
 
 
-def test_straight_through_is_reached_to_nine_tenths():
+@pytest.mark.parametrize("order", [lambda x, q: x + (q - x), lambda x, q: (q + x) - x, lambda x, q: x - (x - q)])
+def test_straight_through_is_reached_to_nine_tenths_in_every_order(order):
     x, q = vectors(MANY, 6, 1), vectors(MANY, 6, 2)
-    reached = reach(x + (q - x), q, bounds.straight_through_output(x.astype(float), q.astype(float), U))
+    reached = reach(order(x, q), q, bounds.straight_through_output(x.astype(float), q.astype(float), U))
     assert reached > 0.9
 
 

@@ -27,11 +27,12 @@ def gamma(n: float, u: float) -> float:
 
 
 def straight_through_output(x: Array, q: Array, u: float) -> Array:
-    """Bound on |fl(x + fl(q − x)) − q|, entry by entry, (N, D).
+    """Bound on |out − q|, entry by entry, (N, D), for x + (q − x) in every order: (q + x) − x is as right.
 
-    fl(q − x) = (q − x)(1 + δ), and the sum adds another δ of about |q|: u|q − x| + u|q| + u²|q − x|.
+    The sum or difference that comes first is off by u of itself, |q − x| or |q + x|, of which the larger one is
+    |q| + |x|; what comes second has the value q, and is off by another u of about that: u(1 + u)(|q| + |x|) + u|q|.
     """
-    return np.asarray(u * (1 + u) * np.abs(q - x) + u * np.abs(q))
+    return np.asarray(u * (1 + u) * (np.abs(q) + np.abs(x)) + u * np.abs(q))
 
 
 def direction(dim: int, u: float) -> float:
@@ -72,6 +73,30 @@ def output(x: Array, q: Array, estimator: Estimator, u: float) -> Array:
     return straight_through_output(x, q, u)
 
 
+def estimator_gradient(x: Array, q: Array, g: Array, estimator: Estimator, u: float) -> Array:
+    """Bound on the gradient at x, (N, D), for the gradient g at the output.
+
+    Straight-through hands g on, rounded once at most: u|g|. The rotation: the relative bound of `rotation` × λ‖g‖. No
+    estimator, no gradient: 0.
+    """
+    if estimator == "none":
+        return np.zeros_like(g)
+    if estimator == "straight_through":
+        return np.asarray(u * np.abs(g))
+    lengths = np.linalg.norm(q, axis=1) / np.linalg.norm(x, axis=1) * np.linalg.norm(g, axis=1)
+    return np.broadcast_to((rotation(x, q, u) * lengths)[:, None], g.shape)
+
+
+def estimator_underflow(x: Array, q: Array, spacing: float) -> Array:
+    """Bound on what the gradient at x, (N, D), loses where its terms leave the normal range downwards, (N, 1).
+
+    Each operation is off by at most the spacing of subnormal numbers there: two sums of D products and eight more, each
+    multiplied by 2 and by λ before it arrives.
+    """
+    ratio = np.linalg.norm(q, axis=1, keepdims=True) / np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(2 * (2 * x.shape[1] + 8) * np.maximum(ratio, 1) * spacing)
+
+
 def stable_rotation(dim: int, u: float) -> float:
     """Bound as `rotation`, but without its 1/‖x̂ + q̂‖: what two well-conditioned reflections reach at every angle.
 
@@ -99,13 +124,20 @@ def determinant(row: Array, dim: int) -> Array:
 def excess_by_expansion(x: Array, chosen: Array, best: Array, u: float) -> Array:
     """Bound on ‖x − chosen‖² − ‖x − best‖², (N,), for a choice through ‖x‖² − 2x·c + ‖c‖².
 
-    The three sums and their two additions are off by γ_{D+3}(‖x‖ + ‖c‖)², the root that cdist takes by 2u more and two
-    codes closer than that are equal to the implementation: once for the chosen code and once for the best.
+    What is added up, in any order: ‖x‖², ‖c‖² and D products. A term passes its own product and at most D + 1
+    additions: γ_{D+2}(‖x‖² + 2|x|'|c| + ‖c‖²). ‖c‖² comes with an error of its own, γ_D‖c‖², and ‖x‖² with none that
+    counts: it is the same number for every code. The root that cdist takes is off by u, its square by 2u‖x − c‖². All
+    of it once for the chosen code and once for the best: in the worst case both err by as much, and apart.
     """
+    return np.asarray(_expanded(x, chosen, u) + _expanded(x, best, u))
+
+
+def _expanded(x: Array, c: Array, u: float) -> Array:
     dim = x.shape[1]
-    longest = np.linalg.norm(x, axis=1)
-    spans = [(longest + np.linalg.norm(c, axis=1)) ** 2 for c in (chosen, best)]
-    return np.asarray(gamma(dim + 5, u) * (spans[0] + spans[1]))
+    length = np.sum(c**2, axis=1)
+    terms = np.sum(x**2, axis=1) + 2 * np.sum(np.abs(x * c), axis=1) + length
+    summed = gamma(dim + 2, u) * terms + gamma(dim, u) * length
+    return np.asarray((1 + gamma(2, u)) * summed + gamma(2, u) * np.sum((x - c) ** 2, axis=1))
 
 
 def excess_by_difference(x: Array, chosen: Array, best: Array, u: float) -> Array:

@@ -41,10 +41,8 @@ def decided(implementation: Implementation, case: Case) -> Array:
     """
     x, codes = compared(implementation, case)
     squares = nearest.distances(x, codes) ** 2
-    best = codes[squares.argmin(axis=1)]
-    answer = np.ones(len(x), bool)
-    for k, square in enumerate(squares.T):
-        other = np.any(case.codes[squares.argmin(axis=1)] != case.codes[k], axis=1)
-        rival = np.broadcast_to(codes[k], best.shape)
-        answer &= ~other | (square - squares.min(axis=1) > tolerated(implementation, x, best, rival))
-    return answer
+    best = squares.argmin(axis=1)
+    tokens, rivals = (each.reshape(-1) for each in np.indices(squares.shape))
+    limit = tolerated(implementation, x[tokens], codes[best[tokens]], codes[rivals]).reshape(squares.shape)
+    equal = np.all(case.codes[best][:, None] == case.codes, axis=2)
+    return np.asarray(np.all(equal | (squares - squares.min(axis=1, keepdims=True) > limit), axis=1))

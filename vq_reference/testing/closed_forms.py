@@ -47,6 +47,8 @@ def loss_of(implementation: Implementation, case: Case, indices: Array) -> Loss:
     absolute = nearest.gather_vjp(indices, np.abs(at_q), size)
     absolute += lost * (1 + len(indices)) / u  # as large a number as that loses the same to rounding
     frozen, transform = case.reference.frozen_codebook, case.reference.transform
+    # and each of the K products at a weight may underflow by itself
+    relative = bounds.transform_gradient(frozen, transform, absolute, len(case.x), u)
     at_transform = {}
     for i, layer in enumerate(codebook.vjp(frozen, transform, at_codebook)):
         at_transform[f"{i}.weight"] = layer.weight
@@ -60,7 +62,7 @@ def loss_of(implementation: Implementation, case: Case, indices: Array) -> Loss:
         at_codebook=at_codebook,
         at_codebook_bound=at_codebook_bound,
         at_transform=at_transform,
-        at_transform_bound=bounds.transform_gradient(frozen, transform, absolute, len(case.x), u),
+        at_transform_bound={name: limit + lost * size for name, limit in relative.items()},
     )
 
 

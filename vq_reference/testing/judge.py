@@ -22,7 +22,7 @@ def judge(law: Law, tested: Implementation, profile: str, seed: int | None) -> t
     missing = tested.lacks(law.needs)
     if missing:
         message = f"{tested.name} does not declare {', '.join(missing)}"
-        return Outcome(law.id, law.level, law.sentence, Verdict.NOT_APPLICABLE, message), None
+        return Outcome(law.id, law.level, law.sentence, Verdict.NOT_APPLICABLE, message, lacks=missing), None
     begun, border, examples = time.perf_counter(), Border(), itertools.count()
     verdict, message, margins = Verdict.HELD, "", {}
     failure: Exception | None = None

@@ -1,7 +1,8 @@
 """Known bugs by what they look like from outside: which laws they break, and how the numbers are off.
 
 The numbers are ratios, actual to expected, that hold in every entry of the smallest counterexample: an encoder half
-that is missing leaves the gradient at the input at 0 times what it should be, β on the wrong half at 1/β times.
+that is missing leaves the gradient at the input at 0 times what it should be, β on the wrong half at 1/β times. Where
+many inputs end in the same number, as in 0, the bug is told by the input instead.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.measure import LawBroken
+from vq_reference.testing.precision import Precision
+from vq_reference.testing.strategies import REGULAR_NORMS
 from vq_reference.testing.verdict import Outcome, Verdict
 
 RATIOS: dict[str, Callable[[SimVQ], float]] = {
     "0": lambda layer: 0.0,
+    "1": lambda layer: 1.0,  # beyond the bound, and not by another bound: right but for a little
     "−1": lambda layer: -1.0,
     "2": lambda layer: 2.0,
     "β": lambda layer: layer.beta,
@@ -25,6 +30,8 @@ RATIOS: dict[str, Callable[[SimVQ], float]] = {
     "D": lambda layer: float(layer.transform[-1].weight.shape[0]),
 }
 ANY = ""
+# what the input shows, where it tells more than the numbers that came out
+ZERO, SHORT, DROWNED = "x = 0", "x is short", "q is below the rounding of x"
 UPSTREAM = "https://github.com/lucidrains/vector-quantize-pytorch/issues/"
 
 
@@ -33,7 +40,8 @@ class KnownBug:
     """One fault that somebody had.
 
     name: what is wrong. where: who had it. link: where it is discussed. looks: law → the ratio that its counterexample
-    fits, ANY for no particular one. holds: laws that hold with this bug, which tell it from its neighbours.
+    fits, or what its input shows, ANY for nothing in particular. holds: laws that hold with this bug, which tell it
+    from its neighbours.
     """
 
     name: str
@@ -101,10 +109,32 @@ KNOWN_BUGS = (
         frozenset({"rotation.isometry", "rotation.proper"}),
     ),
     KnownBug(
+        "a small number added to the norms",
+        "vector-quantize-pytorch 1.18.0 with the rotation: ‖x‖ + 1e-6 and ‖q‖ + 1e-6 make the output too short "
+        "by 1e-6/‖x‖ and more, which is beyond rounding where norms are below 1; training hardly feels it, but the "
+        "output is not the code",
+        "",
+        {"rotation.output": "1", "rotation.aligned": "1", "rotation.isometry": "1"},
+        frozenset({"straight_through.output"}),
+    ),
+    KnownBug(
         "zero input",
         "vector-quantize-pytorch since 1.18.0 with the rotation: x = 0 comes out as 0, not as its code",
         "",
-        {"output.extreme": "0"},
+        {"output.extreme": ZERO},
+    ),
+    KnownBug(
+        "a short input",
+        "vector-quantize-pytorch since 1.18.0 with the rotation: norms below 1e-6 are taken for 1e-6, and the output "
+        "is too short",
+        "",
+        {"output.extreme": SHORT},
+    ),
+    KnownBug(
+        "the code is lost in a long input",
+        "x + sg(q − x), as the papers write it: where x is long, q − x rounds q away. sg(q) + (x − sg(x)) does not",
+        "",
+        {"output.extreme": DROWNED},
     ),
     KnownBug(
         "nearly opposite directions",
@@ -142,6 +172,23 @@ def fitting(error: LawBroken, layer: SimVQ | None) -> tuple[str, ...]:
         for name, r in ratios.items()
         if np.isfinite(r) and np.all(np.abs(error.actual - r * error.expected) <= (1 + abs(r)) * error.bound)
     )
+
+
+def features(error: LawBroken, x: Array | None, precision: Precision) -> tuple[str, ...]:
+    """Return what the token shows that a law about outputs is worst at; nothing where the law is about something else.
+
+    x: (N, D), the input of the last call.
+    """
+    if x is None or not error.what.startswith("output") or error.actual.shape != x.shape:
+        return ()
+    token, bound = x[error.worst[0]], error.bound[error.worst]
+    rotated = "rotation" in error.what
+    seen = {
+        ZERO: rotated and not np.any(token),
+        SHORT: rotated and 0 < np.linalg.norm(token) < REGULAR_NORMS[0],
+        DROWNED: not rotated and precision.unit_roundoff * np.max(np.abs(token)) > bound,
+    }
+    return tuple(name for name, there in seen.items() if there)
 
 
 def nearest_known_bug(law: str, outcomes: Iterable[Outcome]) -> KnownBug | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vq_reference.testing.runner import Plan
-from vq_reference.testing.targets import TargetUnavailable, expand, ready
+from vq_reference.testing.targets import TargetUnavailable, expand, ready, require_file
 
 if TYPE_CHECKING:
     from vq_reference.testing.releases import Release
@@ -33,10 +33,9 @@ def planned(targets: Sequence[str], requirements: Sequence[str], template: Plan)
     for target, distribution in distributions.items():
         plan = replace(template, target=target)
         if _is_path(target):
-            # the child runs in a folder of its own, and its author's modules are found from here
-            behind = template.environment.get("PYTHONPATH")
-            search = os.pathsep.join([os.getcwd(), *([behind] if behind else [])])
-            plan = replace(plan, target=_absolute(target), environment={**template.environment, "PYTHONPATH": search})
+            if target.rpartition(":")[0].endswith(".py"):
+                require_file(Path(target.rpartition(":")[0]), target)
+            plan = replace(plan, target=_absolute(target), called=target, folder=os.getcwd())
         of_target = [r for r in fetched if _is_path(target) or r.distribution == distribution]
         for release in of_target:
             first = os.pathsep.join([str(release.path), *filter(None, [plan.environment.get("PYTHONPATH")])])

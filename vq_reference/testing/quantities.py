@@ -1,8 +1,8 @@
 """How each quantity that a law measures is computed from what a torch layer returns, in a script that stands alone.
 
 A law names what it measured; the name is the key. In the expressions `x`, `output`, `indices`, `loss`, `codes` and
-`parameters` are the layer's, `start` is what the backward starts from, and `gradient` and `jacobian` are defined in the
-script.
+`parameters` are the layer's, `start` is what the backward starts from, `at_codes` gives the gradient at the codes, and
+`gradient` and `jacobian` are defined in the script.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ EXPRESSIONS = {
     "gradient at x": "gradient(start, x)",
     "gradient at the other tokens": "gradient(start, x)",
     "finite gradient": "torch.isfinite(gradient(start, x))",
-    "∂ℓ/∂E": "gradient(start, codes)",
-    "gradient at the codebook": "gradient(start, codes)",
+    "∂ℓ/∂E": "at_codes(start)",
+    "gradient at the codebook": "at_codes(start)",
     "selected code": "codes[indices]",
     "indices": "indices",
     "J": "jacobian(output, x)",

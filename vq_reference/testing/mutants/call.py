@@ -4,6 +4,7 @@ from vq_reference.testing.mutants.mutant import Mutant
 from vq_reference.testing.verdict import Verdict
 
 LAYER = "vq_reference.nn.sim_vq"
+SUM_OF_HALVES = "(codebook_half + self.input_to_quantize_commit_loss_weight * encoder_half)"
 RETURNED = "return output.movedim(-1, 1) if self.channel_first else output, indices.reshape(x.shape[:-1]), loss"
 
 MUTANTS = (
@@ -14,6 +15,39 @@ MUTANTS = (
         by="codebook = self.codebook if self.training else self.frozen_codebook\n",
         why="eval mode chooses among the frozen codes",
         killed_by="call.eval",
+    ),
+    Mutant(
+        "beta-dropped-in-eval",
+        LAYER,
+        replace=SUM_OF_HALVES,
+        by="(codebook_half + (self.input_to_quantize_commit_loss_weight if self.training else 0) * encoder_half)",
+        why="the loss that is logged in evaluation lacks its encoder half",
+        killed_by="eval.loss",
+    ),
+    Mutant(
+        "no-loss-in-eval",
+        LAYER,
+        replace="loss = self.commitment_weight * (",
+        by="loss = self.training * self.commitment_weight * (",
+        why="eval gives the loss 0, and training's was declared: right where the adapter says so",
+        killed_by="eval.loss",
+        verdict=Verdict.CRASHED,
+    ),
+    Mutant(
+        "loss-without-stops-in-eval",
+        LAYER,
+        replace="codebook_half = _mean_square(tokens.detach(), q)",
+        by="codebook_half = _mean_square(tokens.detach() if self.training else tokens, q)",
+        why="in eval the codebook half pulls the encoder too: its value is right",
+        killed_by="eval.halves",
+    ),
+    Mutant(
+        "straight-through-in-eval",
+        LAYER,
+        replace="estimator = rotate if self.rotation_trick else straight_through",
+        by="estimator = rotate if self.rotation_trick and self.training else straight_through",
+        why="eval has another estimator than training, and nobody says so",
+        killed_by="eval.gradient",
     ),
     Mutant(
         "quantizes-in-training-only",
@@ -29,6 +63,17 @@ MUTANTS = (
         replace="loss = self.commitment_weight * (",
         by="self.commitment_weight *= 0.5\n        loss = self.commitment_weight * (",
         why="a schedule inside the layer: every call weighs the loss less",
+        killed_by="call.repeated",
+    ),
+    Mutant(
+        "fourth-call-without-beta",
+        LAYER,
+        replace=SUM_OF_HALVES,
+        by="""(
+            codebook_half + self.input_to_quantize_commit_loss_weight * encoder_half
+            * (self.__dict__.setdefault("called", [0]).append(0) or len(self.called) < 5)
+        )""",
+        why="a warm-up inside the layer ends at the fourth call",
         killed_by="call.repeated",
     ),
     Mutant(
@@ -84,6 +129,15 @@ MUTANTS = (
         killed_by="decode.output",
     ),
     Mutant(
+        "decodes-squares-transposed",
+        LAYER,
+        replace="codes = _look_up(self.codebook, indices)",
+        by="square = indices.ndim > 1 and indices.shape[-1] == indices.shape[-2]\n"
+        "        codes = _look_up(self.codebook, indices.mT if square else indices)",
+        why="batch and length are exchanged, which has another shape only where they differ",
+        killed_by="decode.output",
+    ),
+    Mutant(
         "output-widened",
         LAYER,
         replace="dtype = torch.promote_types(x.dtype, codebook.dtype)",
@@ -105,6 +159,14 @@ MUTANTS = (
         replace=RETURNED,
         by=RETURNED + ".reshape(1)",
         why="the loss has shape (1,) where a scalar was promised: the two do not stack (issue 191)",
+        killed_by="form.loss",
+    ),
+    Mutant(
+        "loss-widened",
+        LAYER,
+        replace=RETURNED,
+        by=RETURNED + ".double()",
+        why="the loss has another dtype than what is computed in",
         killed_by="form.loss",
     ),
 )

@@ -168,6 +168,14 @@ MUTANTS = (
         killed_by="loss.additive",
     ),
     Mutant(
+        "scaled-loss-clipped",
+        ORACLE,
+        replace="scale = 2 * g * commitment_weight",
+        by="scale = 2 * min(g, 8.0) * commitment_weight",
+        why="what arrives at the loss is clipped: a loss scale of 2¹⁶ is lost",
+        killed_by="loss.scaled",
+    ),
+    Mutant(
         "encoder-half-doubled",
         ORACLE,
         replace="return scale * beta * difference, -scale * difference",
