@@ -44,6 +44,7 @@ def adapter():
         lambda wanted: MovingAverageQuantizer(wanted.dim, wanted.codebook_size, wanted.commitment_weight),
         "embed",
         loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
-        eval_as_training=False,
+        eval_estimator="none",
+        eval_loss="zero",
         freeze=lambda module: setattr(module, "moves", False),
     )

@@ -1,5 +1,7 @@
 """Descriptions: what is measured is so, the printed adapter runs, and what cannot be found out is said."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -126,3 +128,69 @@ def test_a_constructor_that_cannot_be_guessed_names_the_argument():
 def test_a_module_without_codes_is_refused():
     with pytest.raises(CannotDescribe, match="could hold codes"):
         describe(nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("(x.detach() - q).square().mean() + self.beta * (x - q.detach())",
+         "self.beta * (x.detach() - q).square().mean() + (x - q.detach())",
+         "β stands on the codebook half (codebook half wanted.beta, encoder half 1.0), the reverse of the common"),
+        ("self.beta * (x - q.detach())", "self.beta * (x - q).detach()", "the loss does not train the encoder"),
+        ("(x.detach() - q)", "(x - q.detach())", "the codebook is a parameter and the loss does not train it"),
+    ],
+)  # fmt: skip
+def test_a_routing_that_may_not_be_meant_is_noted(right, wrong, said, examples, tmp_path, monkeypatch):
+    """It is declared as measured, so that no law is broken by it: the note is all that says so."""
+    monkeypatch.setattr("sys.path", list(sys.path))
+    text = (examples / "tuple_channel_last.py").read_text("utf-8")
+    assert text.count(right) == 1
+    file = tmp_path / "routed.py"
+    file.write_text(text.replace(right, wrong), encoding="utf-8")
+    description = describe(object_of(f"{file}:Quantizer"))
+    (note,) = description.notes
+    assert note.startswith(said)
+    assert f"note: {note}" in str(description)
+    usual = describe(object_of(f"{examples}/tuple_channel_last.py:Quantizer"))
+    assert usual.notes == []
+
+
+def test_a_value_in_which_one_half_alone_has_beta_is_described_as_a_sum(examples):
+    description = describe(object_of(f"{examples}/projections_cosine.py:CodecQuantizer"))
+    assert description.arguments["loss_value"] == "lambda wanted: 1.0 + 1.0 * wanted.beta"
+
+
+class Narrow(nn.Module):
+    """Codes between two projections, of a width that has a default."""
+
+    def __init__(self, input_dim, codebook_size, codebook_dim=4, beta=0.25):
+        super().__init__()
+        self.in_proj, self.out_proj = nn.Linear(input_dim, codebook_dim), nn.Linear(codebook_dim, input_dim)
+        self.codebook = nn.Embedding(codebook_size, codebook_dim)
+        self.beta = beta
+
+    def forward(self, x):
+        narrow = self.in_proj(x)
+        flat = narrow.reshape(-1, narrow.shape[-1])
+        indices = torch.cdist(flat, self.codebook.weight).argmin(-1).reshape(x.shape[:-1])
+        q = self.codebook(indices)
+        loss = (narrow.detach() - q).square().mean() + self.beta * (narrow - q.detach()).square().mean()
+        return self.out_proj(q.detach() + (narrow - narrow.detach())), indices, loss
+
+
+class NarrowByAnotherName(Narrow):
+    """The same, by a name that nobody knows."""
+
+    def __init__(self, input_dim, codebook_size, bottleneck=4):
+        super().__init__(input_dim, codebook_size, bottleneck)
+
+
+def test_the_width_of_the_codes_follows_the_wanted_one():
+    description = describe(Narrow)
+    assert "codebook_dim=wanted.dim" in description.adapter()
+    assert contradictions(description.implementation()) == []
+
+
+def test_a_width_that_does_not_follow_is_named():
+    with pytest.raises(CannotDescribe, match=r"makes no codes of \(K, D\) = \(7, 6\): perhaps one of bottleneck"):
+        describe(NarrowByAnotherName)

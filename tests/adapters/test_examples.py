@@ -1,6 +1,5 @@
 """The examples: every shape is described in a few lines, and does what its lines say."""
 
-import importlib.util
 import inspect
 
 import pytest
@@ -29,9 +28,3 @@ def test_an_example_does_what_its_adapter_declares(shape, examples):
 def test_an_adapter_takes_few_lines(shape, examples):
     lines = inspect.getsource(object_of(f"{examples}/{shape}.py:adapter")).splitlines()
     assert len(lines) <= MOST_LINES
-
-
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
-@pytest.mark.parametrize("function", ["adapter", "rotation"])
-def test_an_estimator_in_jax_does_what_it_declares(function, examples):
-    assert contradictions(implementation_of(f"{examples}/jax_estimator.py:{function}")) == []

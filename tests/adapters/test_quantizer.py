@@ -104,8 +104,8 @@ class Counts(Plain):
 
 def test_an_eval_mode_that_differs_and_a_state_that_changes_are_contradictions():
     made = torch_quantizer(Counts, "codebook")
-    assert {c.declaration for c in contradictions(made)} == {"eval_as_training", "state_changes"}
-    assert contradictions(torch_quantizer(Counts, "codebook", eval_as_training=False, state_changes=["calls"])) == []
+    assert {c.declaration for c in contradictions(made)} == {"eval_loss", "state_changes"}
+    assert contradictions(torch_quantizer(Counts, "codebook", eval_loss="zero", state_changes=["calls"])) == []
 
 
 @pytest.mark.parametrize("declared", [(0.25, 1.0), (1.0, 1.0), (0.0, 0.25)])

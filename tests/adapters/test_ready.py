@@ -4,9 +4,13 @@ import importlib.util
 
 import pytest
 
+from vq_reference.testing.adapters.lucidrains import PACKAGE
+from vq_reference.testing.catalogue import laws
 from vq_reference.testing.describe import describe
 from vq_reference.testing.describe_check import check_declarations, contradictions
+from vq_reference.testing.judge import judge
 from vq_reference.testing.targets import READY, implementation_of, object_of
+from vq_reference.testing.verdict import Verdict
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # other packages warn of what they use
 MODULES = {"vector-quantize-pytorch": "vector_quantize_pytorch", "diffusers": "diffusers", "encodec": "encodec"}
@@ -17,7 +21,7 @@ GAIN = "lucidrains.ResidualVQ[2]"
 def require(distribution):
     module = MODULES.get(distribution, distribution)
     if module is not None and importlib.util.find_spec(module) is None:
-        pytest.skip(f"{distribution} is not installed")
+        pytest.skip(f"{distribution} is not installed: pip install '.[adapters]'")
 
 
 @pytest.mark.parametrize("target", READY)
@@ -43,3 +47,13 @@ def test_a_package_described_by_measurement_agrees_with_its_ready_adapter(distri
     assert contradictions(described) == []
     assert ready.capabilities - described.capabilities <= {"decode"}
     assert described.metric == ready.metric
+
+
+@pytest.mark.parametrize("target", [name for name in READY if READY[name].distribution not in (None, PACKAGE)])
+def test_a_ready_adapter_breaks_only_should_laws_of_its_package(target):
+    """What stays is theirs: distances by the expanded square, and x + sg(q − x), which loses q where x is long."""
+    require(READY[target].distribution)
+    tested = implementation_of(target)
+    ended = [judge(law, tested, "quick", None)[0] for law in laws().values() if not tested.lacks(law.needs)]
+    not_held = {o.law for o in ended if o.verdict not in (Verdict.HELD, Verdict.NOT_APPLICABLE)}
+    assert not_held <= {"nearest.offset", "output.extreme"}

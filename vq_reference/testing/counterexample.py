@@ -8,17 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.implementation import Call, Cotangent, Implementation
+from vq_reference.testing.adapters.source import NoScript
 from vq_reference.testing.border import Border
+from vq_reference.testing.cases.case import encoded
 from vq_reference.testing.derivation import bounds_of
-from vq_reference.testing.known_bugs import fitting
+from vq_reference.testing.known_bugs import features, fitting
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken
-from vq_reference.testing.script import NoScript, script
+from vq_reference.testing.script import script
 from vq_reference.testing.verdict import Counterexample
 
 # of an array in a report: more entries than a reader compares by eye
 ENTRIES = 40
+# the fields of a SimVQ that its effective codes are made of
+FROZEN = ("frozen_codebook", "transform")
 
 
 def examine(
@@ -29,8 +34,11 @@ def examine(
         source, no_script = script(law, tested, border, error, versions), ""
     except NoScript as reason:
         source, no_script = "", str(reason)
-    inputs = tuple(line for name, value in getattr(error, "drawn", {}).items() for line in described(name, value))
-    found = Counterexample(inputs, script=source, no_script=no_script)
+    whole = bool(law.needs & {"transform", "mlp"})
+    drawn = getattr(error, "drawn", {}).items()
+    inputs = tuple(line for name, value in drawn for line in described(name, value, whole))
+    case = exact_input(tested, border)
+    found = Counterexample(inputs, script=source, no_script=no_script, case=case)
     if not isinstance(error, LawBroken):
         return found
     worst = error.worst
@@ -43,22 +51,54 @@ def examine(
         bound=float(error.bound[worst]),
         margin=float(error.margins[worst]),
         derivations=tuple(f"{bound.name}: {bound.derivation}" for bound in bounds_of(law.check)),
-        fits=fitting(error, border.reference),
+        fits=(*fitting(error, border.reference), *features(error, border.x, tested.precision)),
     )
 
 
-def described(name: str, value: Any) -> Iterator[str]:
+def exact_input(tested: Implementation, border: Border) -> dict[str, Any] | None:
+    """Return layer, dtype and input of the last call, encoded as in the file of a case."""
+    layer, x = border.reference, border.x
+    if layer is None or x is None or border.how != Call():
+        return None
+    start = border.cotangents[0] if border.cotangents else Cotangent(np.zeros_like(x), 0.0)
+    found: dict[str, Any] = encoded(
+        {
+            "dtype": tested.precision.name,
+            "layer": {
+                "object": "SimVQ",
+                "estimator": layer.estimator,
+                "beta": float(layer.beta),
+                "commitment_weight": float(layer.commitment_weight),
+                "frozen_codebook": np.asarray(layer.frozen_codebook, np.float64),
+                "transform": [{"weight": each.weight, "bias": each.bias} for each in layer.transform],
+            },
+            "x": np.asarray(x, np.float64),
+            "mask": None,
+            "g_output": np.asarray(start.output, np.float64),
+            "g_losses": np.array([float(start.loss)]),
+        }
+    )
+    return found
+
+
+def described(name: str, value: Any, whole: bool = False) -> Iterator[str]:
     """Yield a line for each array and number of a drawn value, by its path.
+
+    Of a SimVQ the effective codes, which are what every implementation holds; whole: the frozen ones and the transform
+    that they come of too, for a law that is about those.
 
     >>> list(described("count", 2))
     ['count = 2']
     """
+    if isinstance(value, SimVQ):
+        yield from described(f"{name}.codes", value.codebook)
     if dataclasses.is_dataclass(value):
         for part in dataclasses.fields(value):
-            yield from described(f"{name}.{part.name}", getattr(value, part.name))
+            if whole or not isinstance(value, SimVQ) or part.name not in FROZEN:
+                yield from described(f"{name}.{part.name}", getattr(value, part.name), whole)
     elif isinstance(value, tuple):
         for i, part in enumerate(value):
-            yield from described(f"{name}[{i}]", part)
+            yield from described(f"{name}[{i}]", part, whole)
     elif isinstance(value, np.ndarray):
         shown = np.array2string(value, threshold=ENTRIES, edgeitems=2, separator=", ", formatter={"float": _number})
         yield f"{name} = " + shown.replace("\n", "\n" + " " * (len(name) + 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vq_reference.estimators import ESTIMATORS
 from vq_reference.testing import describe_measure as measure
 from vq_reference.testing.adapters import quantizer
 from vq_reference.testing.adapters.implementation import Implementation
@@ -29,7 +31,7 @@ DECODES = (
 
 @dataclass
 class Description:
-    """What was found. facts: what → how it is. unknown: what could not be found out, and why.
+    """What was found. facts: what → how it is. unknown: what could not be found out, and why. notes: what to look at.
 
     origin: "module:name" that the target is imported from, or "". make: the first argument of `torch_quantizer`;
     arguments: those that are not its defaults; imports: what they need; all as source text.
@@ -40,6 +42,7 @@ class Description:
     make: str
     facts: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     arguments: dict[str, str] = field(default_factory=dict)
     imports: list[str] = field(default_factory=list)
 
@@ -69,6 +72,7 @@ class Description:
         width = max(map(len, self.facts), default=0)
         lines = [f"{what:<{width}}  {how}" for what, how in self.facts.items()]
         lines += ["", "could not be found out:", *(f"  - {what}" for what in self.unknown)] if self.unknown else []
+        lines += ["", *(f"note: {note}" for note in self.notes)] if self.notes else []
         return "\n".join([*lines, "", self.adapter()])
 
 
@@ -81,8 +85,11 @@ def describe(target: nn.Module | type[nn.Module], origin: str = "") -> Descripti
     >>> describe(SimVQ).facts["estimator in training"]
     'rotation'
     """
+    if not isinstance(target, nn.Module) and not (inspect.isclass(target) and issubclass(target, nn.Module)):
+        raise CannotDescribe(f"it is a {type(target).__name__}: expected a torch module or its class")
     if inspect.isclass(target):
         constructor = Constructor.of(target)
+        constructor.require_any_size()
         origin = origin or f"{target.__module__}:{target.__name__}"
         description = Description(target, origin, constructor.source())
         wanted = quantizer.Wanted(4, 5, "straight_through", 0.25, 1.0)
@@ -138,7 +145,11 @@ def _places(description: Description, found: Found) -> None:
     if found.indices_at is None:
         arguments["indices_at"] = "None"
         description.unknown.append("the loss and the estimator: both are measured against the chosen codes")
-        description.unknown.append("the indices: nothing that came back names the codes of the output")
+        description.unknown.append(
+            "the indices: nothing that came back names the codes of the output. Most laws need them: where the module "
+            "keeps them to itself, give output_at=0, indices_at=1 and call=lambda module, x: (out := module(x), "
+            "torch.cdist(out, codes).argmin(-1)), with the module's codes"
+        )
     elif found.indices_at != (1,):
         arguments["indices_at"] = _shown(found.indices_at)
     usual = Layouts.of(found.x).indices
@@ -223,13 +234,47 @@ def _weigh(description: Description, path: Path, beta: str | None) -> None:
         number = nice if measure.same(nice, left, u) else left
         return factors.removeprefix(" * ") if factors and number == 1 else f"{number!r}{factors}"
 
-    a, b, c = text("codebook"), text("encoder"), text("value")
+    def of_value() -> str:
+        """Return the weight of the value: a number, a multiple of β, or both where one half alone has it."""
+        if other is None or measure.same(other.value, numbers.value, u):
+            return text("value")
+        slope = (other.value - numbers.value) / case.reference.beta
+        left = numbers.value - slope * case.reference.beta
+        if measure.same(1.0 + left, 1.0, u) or reduction > 1:
+            return text("value")
+        return f"{float(f'{left:.4g}')!r} + {float(f'{slope:.4g}')!r} * wanted.beta"
+
+    a, b, c = text("codebook"), text("encoder"), of_value()
     depends = "wanted" in a + b
     arguments["loss_weights"] = f"lambda wanted: ({a}, {b})" if depends else f"({a}, {b})"
     facts["loss weights"] = f"codebook half {a}, encoder half {b}, value {c}"
+    description.notes += list(_remarks(numbers, a, b, "codebook_gradient" in made.capabilities))
     total = (numbers.codebook or 0.0) + (numbers.encoder or 0.0)
     if not measure.same(total, numbers.value, u):
         arguments["loss_value"] = f"lambda wanted: {c}"
+
+
+def _remarks(numbers: measure.Routing, at_codebook: str, at_encoder: str, trained: bool) -> Iterator[str]:
+    """Yield what a reader should know of weights that are declared as they were measured, and so break no law."""
+    halves = f"codebook half {at_codebook}, encoder half {at_encoder}"
+    at_x, at_codes = numbers.encoder or 0.0, numbers.codebook or 0.0
+    by_argument = "beta" in at_codebook and "beta" not in at_encoder
+    if by_argument or ("beta" not in at_encoder and 0 < at_codes < at_x):
+        yield (
+            f"β stands on the codebook half ({halves}), the reverse of the common convention: van den Oord et al. "
+            "put it on the encoder half, old checkpoints of taming-transformers and what follows them the other way. "
+            "It is declared below as measured, and breaks no law. If it is not meant, exchange the two loss_weights"
+        )
+    if not at_x:
+        yield (
+            f"the loss does not train the encoder ({halves}), and nothing holds x to its code. It is declared below "
+            "as measured, and breaks no law. If it is not meant, declare the loss_weights that are"
+        )
+    if not at_codes and trained:
+        yield (
+            f"the codebook is a parameter and the loss does not train it ({halves}). It is declared below as "
+            "measured, and breaks no law. If it is not meant, declare the loss_weights that are"
+        )
 
 
 def _conventions(description: Description, made: Implementation) -> None:
@@ -239,6 +284,8 @@ def _conventions(description: Description, made: Implementation) -> None:
         name = measure.estimator(made, case)
         facts["estimator in training"] = name
         facts["estimator in eval"] = measure.estimator(made, case, training=False)
+        if facts["estimator in eval"] != name and facts["estimator in eval"] in ESTIMATORS:
+            arguments["eval_estimator"] = repr(facts["estimator in eval"])
         if name in ("rotation", "none"):
             arguments["estimator"] = repr(name)
         elif name != "straight_through":
@@ -250,10 +297,14 @@ def _conventions(description: Description, made: Implementation) -> None:
         elif metric is None:
             description.unknown.append("the metric: the chosen codes are the nearest by neither distance nor angle")
     training, evaluating = measure.in_eval(made, case)
-    alike = measure.eval_as_training(made, case)
-    facts["eval"] = "as training" if alike else f"loss {evaluating.loss} (training: {training.loss})"
+    alike, zero = measure.eval_as_training(made, case), measure.no_loss(training, evaluating)
+    facts["eval"] = "another output or choice than in training"
+    if alike:
+        facts["eval"] = f"loss {evaluating.loss} (training: {training.loss})" if zero else "as training"
     if not alike:
         arguments["eval_as_training"] = "False"
+    if zero:
+        arguments["eval_loss"] = "'zero'"
     changed = measure.changed_state(made, case)
     facts["state changed by a forward"] = ", ".join(changed) or "none"
     facts["state changed in eval"] = ", ".join(measure.changed_state(made, case, training=False)) or "none"

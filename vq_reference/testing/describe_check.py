@@ -9,7 +9,7 @@ import numpy as np
 from vq_reference.testing import describe_measure as measure
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Answer, Implementation
-from vq_reference.testing.strategies import Case
+from vq_reference.testing.strategies import TRAINED, Case
 
 
 def check_declarations(implementation: Implementation) -> None:
@@ -43,10 +43,8 @@ def _structure(implementation: Implementation) -> Iterator[DeclarationContradict
         found = measure.metric(implementation, case)
         if found is not None and found != implementation.metric:
             yield DeclarationContradicted("metric", repr(implementation.metric), repr(found), "by the chosen indices")
-    if "eval" in has and not measure.eval_as_training(implementation, case):
-        yield DeclarationContradicted(
-            "eval_as_training", "True", "another output, index or loss in eval than in training", "declare False"
-        )
+    if "eval" in has:
+        yield from _evaluation(implementation, case)
     if "state" in has:
         changed = sorted(set(measure.changed_state(implementation, case)) - implementation.state_changes)
         if changed:
@@ -56,6 +54,22 @@ def _structure(implementation: Implementation) -> Iterator[DeclarationContradict
                 f"a forward in training changes {', '.join(changed)}",
                 "give freeze=, or name them in state_changes=",
             )
+
+
+def _evaluation(implementation: Implementation, case: Case) -> Iterator[DeclarationContradicted]:
+    """Yield what eval does otherwise than declared, where that is a convention: a wrong loss there is a law's."""
+    if not measure.eval_as_training(implementation, case):
+        yield DeclarationContradicted(
+            "eval_as_training", "True", "another output or index in eval than in training", "declare False"
+        )
+    has = implementation.capabilities
+    if "loss" in has and measure.no_loss(*measure.in_eval(implementation, case)) and implementation.eval_loss != "zero":
+        yield DeclarationContradicted("eval_loss", repr(implementation.eval_loss), "no loss in eval", "declare 'zero'")
+    trained = next((e for e in TRAINED if f"estimator:{e}" in has), None)
+    if trained and "indices" in has and implementation.eval_estimator == "as training":
+        found = measure.estimator(implementation, measure.probe(implementation, trained), training=False)
+        if found == "none":
+            yield DeclarationContradicted("eval_estimator", "'as training'", "'none'", "by its Jacobian in eval")
 
 
 def _shapes(implementation: Implementation, answer: Answer, case: Case) -> Iterator[DeclarationContradicted]:

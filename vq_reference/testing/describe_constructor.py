@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from vq_reference.testing.adapters.quantizer import Wanted
+
 # as the field calls them; the names of one row are alternatives
 WIDTH = (
     *("dim", "input_dim", "embedding_dim", "embed_dim", "vq_embed_dim", "e_dim", "code_dim", "codebook_dim"),
@@ -17,6 +19,8 @@ SIZE = (
     *("codebook_size", "num_embeddings", "n_embeddings", "num_embed", "n_embed", "n_e", "num_codes", "n_codes"),
     *("vocab_size", "num_tokens", "codebook_len", "bins", "size", "K", "k"),
 )
+# of those in WIDTH, what the width of the codes between two projections is called
+NARROW = ("codebook_dim", "code_dim", "latent_dim", "embed_dim", "e_dim")
 ONE = ("num_quantizers", "n_quantizers", "n_codebooks", "num_codebooks", "heads", "n_q", "depth")
 BETA = (
     *("input_to_quantize_commit_loss_weight", "beta", "commitment_cost", "commitment_beta", "commitment_weight"),
@@ -54,6 +58,9 @@ class Constructor:
                     "torch_quantizer(lambda wanted: …, …) with wanted.dim and wanted.codebook_size"
                 )
             arguments.update(dict.fromkeys(asked, what))
+            # a narrow space of a fixed width by default: codes of another width have no place in it
+            fixed = [name for name in given if name in NARROW and isinstance(known[name].default, int)]
+            arguments.update(dict.fromkeys(fixed, what))
         arguments.update({name: "1" for name in known if name in ONE and name in required})
         if "kmeans_init" in known:
             arguments["kmeans_init"] = "False"  # else the first batch decides the codes
@@ -72,6 +79,20 @@ class Constructor:
         """Return `make` as text."""
         given = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
         return f"lambda wanted: {self.module_class.__name__}({given})"
+
+    def require_any_size(self) -> None:
+        """Raise CannotDescribe where no codes follow the wanted D and K, and an argument of a fixed size may be why."""
+        for dim, codebook_size in ((4, 5), (6, 7)):
+            module = self.make(Wanted(dim, codebook_size, "straight_through", 0.25, 1.0))
+            shapes = [sorted(t.shape[-2:]) for t in [*module.parameters(), *module.buffers()] if t.ndim > 1]
+            known = inspect.signature(self.module_class).parameters
+            fixed = [name for name, p in known.items() if name not in self.arguments and type(p.default) is int]
+            if fixed and [dim, codebook_size] not in shapes:
+                raise CannotDescribe(
+                    f"{self.source()} makes no codes of (K, D) = {codebook_size, dim}: perhaps one of "
+                    f"{', '.join(fixed)} is to be wanted.dim. Write torch_quantizer(lambda wanted: …, …) with it, or "
+                    "describe an instance"
+                )
 
     def make(self, wanted: Any) -> nn.Module:
         """Return a module of the wanted sizes."""

@@ -120,11 +120,16 @@ def in_eval(implementation: Implementation, case: Case) -> tuple[Answer, Answer]
 
 
 def eval_as_training(implementation: Implementation, case: Case) -> bool:
-    """Whether output, indices and loss are the same in both modes."""
+    """Whether output and indices are the same in both modes."""
     u = implementation.precision.unit_roundoff
     training, evaluating = in_eval(implementation, case)
-    pairs = zip(training[:3], evaluating[:3], strict=True)
+    pairs = zip(training[:2], evaluating[:2], strict=True)
     return all((a is None) == (b is None) and (a is None or b is None or same(a, b, u)) for a, b in pairs)
+
+
+def no_loss(training: Answer, evaluating: Answer) -> bool:
+    """Whether training gives a loss and eval none: None, or 0."""
+    return bool(training.loss) and not evaluating.loss
 
 
 def _in_mode(implementation: Implementation, training: bool) -> Implementation:

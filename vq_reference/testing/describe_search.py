@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 import torch
@@ -105,9 +106,10 @@ def _codebooks(module: nn.Module, dim: int, codebook_size: int) -> Iterator[Code
     yield from hits
     for name in hits:
         if not name.endswith(".T"):
-            linears = [linear for linear in square if not name.startswith(f"{linear}.")]
-            yield from (ThroughLinear(name, linear) for linear in linears)
             yield from (BetweenProjections(entering, name, leaving) for entering, leaving in pairs)
+            # a projection of tokens is no transform of codes, though the output holds projected codes as well
+            linears = [linear for linear in square if not name.startswith(f"{linear}.") and linear not in chain(*pairs)]
+            yield from (ThroughLinear(name, linear) for linear in linears)
 
 
 def _is_square(part: nn.Module, dim: int) -> bool:

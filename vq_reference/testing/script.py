@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from vq_reference.arguments import Array
+from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Call, Implementation
-from vq_reference.testing.adapters.scripts import exactly, sim_vq_script
+from vq_reference.testing.adapters.module_script import right_script
+from vq_reference.testing.adapters.scripts import sim_vq_script
+from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.border import Border
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken
@@ -77,10 +82,7 @@ gradient(start, x)
 print("an answer, and no exception: holds")
 sys.exit(0)
 """
-
-
-class NoScript(Exception):
-    """A law that cannot be shown outside of the suite. The message says why."""
+HOLDS, BROKEN = 0, 1
 
 
 def script(law: Law, tested: Implementation, border: Border, error: Exception, versions: Mapping[str, str]) -> str:
@@ -101,13 +103,26 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
         dtype=tested.precision.name,
     )
     faulty, right = (
-        f"{head}{lines(border.reference)}\n{_start(border)}"
-        for lines in (tested.script, sim_vq_script("vq_reference.nn"))
+        f"{head}{lines(border.reference, border.x)}\n{_start(border)}"
+        for lines in (tested.script, _right(tested, border))
     )
     for end in _ends(faulty, error):
-        if _run(faulty + end)[0] == 1 and _run(right + end)[0] == 0:
+        shown, held = _run(faulty + end), _run(right + end)
+        # of an exception: the one that the law met, and not what the script itself may stumble over
+        same = shown.raised is None or type(shown.raised) is type(error)
+        if shown.code == BROKEN and same and held.code == HOLDS:
             return faulty + end
     raise NoScript("the last call, made alone, does not show the fault")
+
+
+def _right(tested: Implementation, border: Border) -> Callable[[SimVQ, Array], str]:
+    """Return the lines of right code in the conventions that the adapter declares."""
+    if "transform" in tested.capabilities:
+        return sim_vq_script("vq_reference.nn")
+    assert border.reference is not None
+    a, b = tested.loss_weights(border.reference)
+    c = a + b if tested.loss_value is None else tested.loss_value(border.reference)
+    return right_script((a, b, c), tested.loss_reduction, tested.metric)
 
 
 def _ends(body: str, error: Exception) -> Iterator[str]:
@@ -124,7 +139,8 @@ def _ends(body: str, error: Exception) -> Iterator[str]:
             for expected in (error.expected, error.actual):
                 numbers = {"expected": exactly(expected), "bound": exactly(error.bound)}
                 yield COMPARE.format(actual=actual, rows=rows, what=error.what, **numbers)
-    elif isinstance(error, AssertionError):
+        return
+    if isinstance(error, AssertionError):
         raise NoScript("what the law compares is no number")
     yield CRASH
 
@@ -144,7 +160,7 @@ def _rows(body: str, actual: str, measured: Array) -> str | None:
 
     None where that cannot be said: the call raises when it is made alone, or the rows are those of several calls.
     """
-    whole = _run(f"{body}\nwhole = torch.as_tensor({actual}).detach().double().numpy()\n")[1].get("whole")
+    whole = _run(f"{body}\nwhole = torch.as_tensor({actual}).detach().double().numpy()\n").names.get("whole")
     if not isinstance(whole, np.ndarray):
         return None
     if whole.size == measured.size:
@@ -155,15 +171,25 @@ def _rows(body: str, actual: str, measured: Array) -> str | None:
     return f"[{[rows[0] for rows in same]}]" if all(same) else None
 
 
-def _run(source: str) -> tuple[int, dict[str, object]]:
-    """Run the script here; return its exit code, 1 for an exception as Python does, and its names."""
+class _Ran(NamedTuple):
+    """How a script ended: its exit code, 1 for an exception as Python does, its names, and the exception."""
+
+    code: int
+    names: dict[str, object]
+    raised: Exception | None
+
+
+def _run(source: str) -> _Ran:
+    """Run the script here, and leave the path as it was."""
     names: dict[str, object] = {"__name__": "__main__"}
-    code = 0
-    with contextlib.redirect_stdout(io.StringIO()):
-        try:
+    path = list(sys.path)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(source, "<script>", "exec"), names)
-        except SystemExit as end:
-            code = int(end.code or 0)
-        except Exception:
-            code = 1
-    return code, names
+    except SystemExit as end:
+        return _Ran(int(end.code or 0), names, None)
+    except Exception as raised:
+        return _Ran(BROKEN, names, raised)
+    finally:
+        sys.path[:] = path
+    return _Ran(HOLDS, names, None)

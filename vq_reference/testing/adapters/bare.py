@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from vq_reference.estimators import Estimator
 from vq_reference.nearest import nearest
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Gradients, Implementation
+from vq_reference.testing.adapters.module_script import estimator_script
 from vq_reference.testing.adapters.quantizer import versions_of
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
@@ -57,7 +58,8 @@ def torch_estimator(
         return TorchLayer(torch.nn.Module(), call, torch_dtype, place, layouts=layouts)
 
     layouts = Layouts.of(x)
-    return _implementation(f, estimator, name, build, dtype, [*packages, "torch"])
+    made = _implementation(f, estimator, name, build, dtype, [*packages, "torch"])
+    return replace(made, script=estimator_script(f, layouts.x, dtype))
 
 
 def jax_estimator(
@@ -114,7 +116,7 @@ def _implementation(
     f: Any, estimator: Estimator, name: str, build: Any, dtype: str, packages: Iterable[str]
 ) -> Implementation:
     return Implementation(
-        name=name or getattr(f, "__name__", "estimator"),
+        name=name or getattr(f, "__name__", "estimator").replace("<lambda>", "estimator"),
         build=build,
         precision=PRECISIONS[dtype],
         capabilities=frozenset({f"estimator:{estimator}", "indices"}),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from vq_reference.arguments import Array
+from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.lasting import LASTING, Lasting
 from vq_reference.testing.precision import Precision
@@ -29,7 +30,7 @@ CAPABILITIES = {
     "state": "parameters and buffers that can be read",
     "form": "shapes and dtypes of what it returns",
     "leading": "any number of leading dimensions",
-    "eval": "an eval mode that quantizes as training does",
+    "eval": "an eval mode that chooses and outputs codes as training does",
     **LASTING,
 }
 
@@ -72,6 +73,7 @@ class Form(NamedTuple):
     indices_dtype: str
     loss_shape: tuple[int, ...]
     loss_expected: tuple[int, ...]
+    loss_dtype: str
     same_device: bool
 
 
@@ -139,11 +141,15 @@ class Implementation:
     loss_reduction: over tokens; "sum" takes the sum over all N·D entries.
     loss_value: the wanted layer → c, where ℓ has the value c·mean(x − q)² and c is not a + b: one mean square without a
     stop trains both ends with twice the weight that its value shows. None for a + b.
+    loss_dtype: its name; None for the dtype that is computed in, or float32 where that is narrower.
+    eval_estimator: the one in eval, where that is not the one of training; "none" for an output without a gradient.
+    eval_loss: "zero" where eval gives no loss: the constant 0, or None in its place.
     metric: what the choice minimises; "cosine" compares directions.
     state_changes: names of buffers that a forward in training may change.
     sizes: (D, K) where the implementation is an instance, whose sizes are given; None where any can be built.
-    script: the wanted layer → lines of plain torch that take `x`, (N, D), and define `output`, `indices`, `loss`,
-    `codes` and `parameters`; a script for a bug report is made of them. See `adapters.scripts`.
+    script: the wanted layer and its tokens → lines of plain torch that take `x`, (N, D), and define `output`,
+    `indices`, `loss`, `codes`, `at_codes` and `parameters`, those that there are; a script for a bug report is made
+    of them. See `adapters.scripts` and `adapters.module_script`.
     lasting: how to build layers that live longer than one call, for the laws of state, masks, heads and stacks.
     """
 
@@ -155,10 +161,13 @@ class Implementation:
     loss_weights: Callable[[SimVQ], tuple[float, float]] = two_halves
     loss_reduction: Literal["mean", "sum"] = "mean"
     loss_value: Callable[[SimVQ], float] | None = None
+    loss_dtype: str | None = None
+    eval_estimator: Estimator | Literal["as training"] = "as training"
+    eval_loss: Literal["as training", "zero"] = "as training"
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
     sizes: tuple[int, int] | None = None
-    script: Callable[[SimVQ], str] | None = None
+    script: Callable[[SimVQ, Array], str] | None = None
     lasting: Lasting | None = None
 
     def __post_init__(self) -> None:

@@ -82,6 +82,8 @@ class Layout:
     def natural(self, count: int) -> tuple[int, ...]:
         """Return leading dimensions for `count` tokens, none of size 1 where it can be helped: swapped axes then show.
 
+        Squares and cubes of 2 and 3 have them all of one size.
+
         >>> Layout.of("B D H W").natural(12)
         (2, 2, 3)
         """

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codebooks import BetweenProjections
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.layout import Layout
 from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
+
+IMAGES = "B D H W"
 
 
 def diffusers_vq(legacy: bool = True, dtype: str = "float32", device: str = "cpu") -> Implementation:
@@ -28,7 +31,7 @@ def diffusers_vq(legacy: bool = True, dtype: str = "float32", device: str = "cpu
         make,
         "embedding.weight",
         name="diffusers.VectorQuantizer" if legacy else "diffusers.VectorQuantizer[not_legacy]",
-        x="B D H W",
+        x=IMAGES,
         indices="(B H W)",
         indices_at=(2, 2),
         loss_at=1,
@@ -41,8 +44,9 @@ def diffusers_vq(legacy: bool = True, dtype: str = "float32", device: str = "cpu
 
 
 def _diffusers_decode(module: Any, indices: Tensor) -> Tensor:
-    """Decode a flat list of N indices as one image of N × 1, which is told as (B, H, W, D)."""
-    codes: Tensor = module.get_codebook_entry(indices, (1, len(indices), 1, module.vq_embed_dim))
+    """Decode a flat list of N indices as the images that the laws make of N tokens, told as (B, H, W, D)."""
+    images = Layout.of(IMAGES).natural(len(indices))
+    codes: Tensor = module.get_codebook_entry(indices, (*images, module.vq_embed_dim))
     return codes
 
 
@@ -62,7 +66,8 @@ def encodec_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
         name="encodec.VectorQuantization",
         x="B D T",
         loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
-        eval_as_training=False,
+        eval_estimator="none",
+        eval_loss="zero",
         decode="decode",
         freeze=lambda module: module._codebook.eval(),
         packages=["encodec"],

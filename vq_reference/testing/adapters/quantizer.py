@@ -16,6 +16,7 @@ from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation, two_halves
+from vq_reference.testing.adapters.module_script import module_script
 from vq_reference.testing.adapters.places import Place, at, outline
 from vq_reference.testing.adapters.tensors import array_of, set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
@@ -49,10 +50,13 @@ def torch_quantizer(
     loss_weights: tuple[float, float] | Weights = two_halves,
     loss_reduction: Literal["mean", "sum"] = "mean",
     loss_value: Callable[[SimVQ], float] | None = None,
+    loss_dtype: str | None = None,
     estimator: Estimator | Iterable[Estimator] = "straight_through",
     metric: Literal["euclidean", "cosine"] = "euclidean",
     unit_codes: bool = False,
     eval_as_training: bool = True,
+    eval_estimator: Estimator | Literal["as training"] = "as training",
+    eval_loss: Literal["as training", "zero"] = "as training",
     decode: str | Callable[[Any, Tensor], Tensor] | None = None,
     call: Callable[[Any, Tensor], Any] | None = None,
     freeze: Callable[[Any], object] | None = None,
@@ -69,6 +73,7 @@ def torch_quantizer(
     codebook: where the codes lie, as the path of a parameter or buffer of (K, D), with axes of size 1 before it or not
     ("_codebook.embed"), or of (D, K) ("embed.T"); or a function that sets them, (module, codes (K, D)), and returns the
     tensor at which their gradient arrives, or the submodule whose forward returns them, or None.
+    name: what it is called in reports; its class, if empty.
     x, output, indices: layouts, such as "B D H W", "B T D", "... D" (any number of leading dimensions), "(B H W)"
     (flattened). The output lies as x does, indices as x without D, unless said otherwise.
     output_at, indices_at, loss_at: where each sits in what the forward returns: a position, a key or attribute, a path
@@ -79,7 +84,9 @@ def torch_quantizer(
     loss_value: weight of the value, where the halves are not stopped from one another and it is not a + b.
     estimator: the one it trains with, or all that `make` can be asked for.
     metric: what the choice minimises. unit_codes: the output is a code divided by its length.
-    eval_as_training: whether the eval mode gives the same output, indices and loss.
+    loss_dtype: of the loss, None for `dtype`, or float32 where that is narrower.
+    eval_as_training: whether the eval mode gives the same output and indices. eval_estimator: the estimator there,
+    where it is another; "none" where the output has no gradient. eval_loss: "zero" where eval gives 0, or None.
     decode: name of the method from indices to outputs, or a function of (module, indices).
     call: (module, x) → what is returned, where that is more than module(x).
     freeze: (module) called before each forward, after its mode is set, so that the codes stay.
@@ -105,13 +112,16 @@ def torch_quantizer(
     layouts = Layouts.of(x, output, indices, loss_shape)
     place, torch_dtype = torch.device(device), getattr(torch, dtype)
 
+    def made_for(reference: SimVQ) -> nn.Module:
+        size, dim = reference.codebook.shape
+        wanted = Wanted(dim, size, reference.estimator, reference.beta, reference.commitment_weight)
+        made: Any = make(wanted) if instance is None else copy.deepcopy(instance)
+        module: nn.Module = made
+        return module
+
     def build(reference: SimVQ) -> TorchLayer:
         codes = reference.codebook
-        wanted = Wanted(
-            codes.shape[1], codes.shape[0], reference.estimator, reference.beta, reference.commitment_weight
-        )
-        made: Any = make(wanted) if instance is None else copy.deepcopy(instance)
-        module: nn.Module = made.to(place, torch_dtype)
+        module = made_for(reference).to(place, torch_dtype)
         arrives = set_codes(module, codebook, torch.tensor(codes, dtype=torch_dtype, device=place))
 
         def read(returned: Any) -> Returned:
@@ -139,7 +149,8 @@ def torch_quantizer(
         )
 
     known = sizes if instance is None or sizes else _sizes(instance, codebook)
-    codes = build(_probe(known)).codes
+    probed = build(_probe(known))
+    codes = probed.codes
     trained = codes.requires_grad if isinstance(codes, Tensor) else codes is not None
     estimators = [estimator] if isinstance(estimator, str) else list(estimator)
     there = {
@@ -154,7 +165,7 @@ def torch_quantizer(
         "form": True,
     }
     return Implementation(
-        name=name or (make.__class__.__name__ if instance is not None else getattr(make, "__name__", "quantizer")),
+        name=name or type(probed.module).__name__,
         build=build,
         precision=PRECISIONS[dtype],
         capabilities=frozenset(capability for capability, present in there.items() if present),
@@ -162,9 +173,13 @@ def torch_quantizer(
         loss_weights=weights,
         loss_reduction=loss_reduction,
         loss_value=loss_value,
+        loss_dtype=loss_dtype,
+        eval_estimator=eval_estimator,
+        eval_loss=eval_loss,
         metric=metric,
         state_changes=frozenset(state_changes),
         sizes=known,
+        script=module_script(build, made_for, instance, (output_at, indices_at, loss_at), call),
     )
 
 

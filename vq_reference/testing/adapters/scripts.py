@@ -6,23 +6,10 @@ from collections.abc import Callable
 
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.source import exactly
 
 
-def exactly(values: Array) -> str:
-    """Return source text for these numbers, every bit of them: nested lists of hexadecimal floats.
-
-    >>> import numpy as np
-    >>> exactly(np.array([[0.1, 2.0]]))
-    "exactly([['0x1.999999999999ap-4', '0x1.0000000000000p+1']])"
-    """
-    return f"exactly({_hexadecimal(values.tolist())!r})"
-
-
-def _hexadecimal(values: object) -> object:
-    return [_hexadecimal(v) for v in values] if isinstance(values, list) else float(values).hex()  # type: ignore[arg-type]
-
-
-def sim_vq_script(module: str, takes_transform: bool = True) -> Callable[[SimVQ], str]:
+def sim_vq_script(module: str, takes_transform: bool = True) -> Callable[[SimVQ, Array], str]:
     """Return what writes the script of a class with the constructor of vector-quantize-pytorch's SimVQ.
 
     module: where the class is imported from. takes_transform: whether its constructor does; where not, the transform
@@ -31,7 +18,7 @@ def sim_vq_script(module: str, takes_transform: bool = True) -> Callable[[SimVQ]
     release knows, so that one script runs on the faulty release and on the one that mended it.
     """
 
-    def script(reference: SimVQ) -> str:
+    def script(reference: SimVQ, x: Array) -> str:
         size, width = reference.frozen_codebook.shape
         lines = [f"from {module} import SimVQ", "", "layers = []"]
         names = {}
@@ -70,6 +57,7 @@ def sim_vq_script(module: str, takes_transform: bool = True) -> Callable[[SimVQ]
         ]
         if not takes_transform:
             lines += [f"loss = loss * {reference.commitment_weight!r}  # this release has no argument for it"]
+        lines += ["def at_codes(start):", "    return gradient(start, codes)"]
         lines += [f"parameters = {{{', '.join(f'{name!r}: {where}' for name, where in names.items())}}}"]
         return "\n".join(lines)
 

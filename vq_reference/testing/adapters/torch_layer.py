@@ -79,7 +79,7 @@ class TorchLayer:
 
     def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
         """Forward once, backward once for each cotangent. An output of another shape than declared comes as it is."""
-        arranged = _Arranged.of(self.layouts, x.shape, how.leading)
+        arranged = Arranged.of(self.layouts, x.shape, how.leading)
         self.module.train(how.training)
         if self.freeze:
             self.freeze(self.module)
@@ -100,13 +100,13 @@ class TorchLayer:
         """Return the outputs, (N, D), for indices of (N,)."""
         if self.decode_indices is None:
             raise TypeError("this layer has no decode: declare one, or leave out the capability")
-        arranged = _Arranged.of(self.layouts, (len(indices), 0), None)
+        arranged = Arranged.of(self.layouts, (len(indices), 0), None)
         order = arranged.order[:-1]
         grid = torch.as_tensor(np.array(indices, np.int64), device=self.device)
         lying = arranged.layouts.indices.arrange(grid.reshape([arranged.sizes[name] for name in order]), order)
         outputs = self.decode_indices(lying)
         dim = outputs.numel() // max(len(indices), 1)
-        return _Arranged.of(self.layouts, (len(indices), dim), None).tokens(outputs)
+        return Arranged.of(self.layouts, (len(indices), dim), None).tokens(outputs)
 
     def state(self) -> Mapping[str, Array]:
         """Return a copy of every parameter and buffer, by name."""
@@ -117,7 +117,7 @@ class TorchLayer:
         """Overwrite, in place, every tensor that the last call returned."""
         overwrite(self._last)
 
-    def _entering(self, x: Array, arranged: _Arranged, how: Call) -> Tensor:
+    def _entering(self, x: Array, arranged: Arranged, how: Call) -> Tensor:
         """Return x as the module takes it: a leaf of the wanted memory layout, asking for its gradient or not."""
         lying = arranged.arrange(self._tensor(x)).contiguous()
         if how.memory == "strided":
@@ -145,7 +145,7 @@ class TorchLayer:
             hook.remove()
 
     def _backward(
-        self, arranged: _Arranged, entering: Tensor, codes: list[Tensor], returned: Returned, cotangent: Cotangent
+        self, arranged: Arranged, entering: Tensor, codes: list[Tensor], returned: Returned, cotangent: Cotangent
     ) -> Gradients:
         ends: list[tuple[Tensor, Tensor]] = []
         # a constant has no backward: whatever should have led through it is reported as None below
@@ -179,7 +179,7 @@ class TorchLayer:
             frozen=arrived(self.frozen),
         )
 
-    def _form(self, arranged: _Arranged, entering: Tensor, returned: Returned) -> Form:
+    def _form(self, arranged: Arranged, entering: Tensor, returned: Returned) -> Form:
         given = [tensor for tensor in returned if tensor is not None]
         indices, loss = returned.indices, returned.loss
         return Form(
@@ -191,6 +191,7 @@ class TorchLayer:
             indices_dtype="" if indices is None else _name(indices),
             loss_shape=() if loss is None else tuple(loss.shape),
             loss_expected=self._loss_expected(loss),
+            loss_dtype="" if loss is None else _name(loss),
             same_device=all(tensor.device == entering.device for tensor in given),
         )
 
@@ -204,15 +205,15 @@ class TorchLayer:
 
 
 @dataclass(frozen=True)
-class _Arranged:
-    """The layouts of one call: every name with its size."""
+class Arranged:
+    """The layouts of one call: every name with its size, tokens as (N, D) on one side and as they lie on the other."""
 
     layouts: Layouts
     order: tuple[str, ...]
     sizes: Mapping[str, int]
 
     @classmethod
-    def of(cls, layouts: Layouts, shape: tuple[int, ...], leading: tuple[int, ...] | None) -> _Arranged:
+    def of(cls, layouts: Layouts, shape: tuple[int, ...], leading: tuple[int, ...] | None) -> Arranged:
         """Arrange tokens of this shape, (N, D). Raises ValueError where `leading` holds another number of them."""
         count, dim = shape
         leading = layouts.x.natural(count) if leading is None else leading
@@ -226,6 +227,7 @@ class _Arranged:
         return cls(spelled, (*names, CHANNEL), {**dict(zip(names, leading, strict=True)), CHANNEL: dim})
 
     def arrange(self, x: Tensor) -> Tensor:
+        """Return tokens, (N, D), as they lie."""
         return self.layouts.x.arrange(x.reshape([self.sizes[name] for name in self.order]), self.order)
 
     def arrange_one(self, token: Tensor) -> Tensor:
@@ -233,19 +235,23 @@ class _Arranged:
         return self.layouts.x.arrange(token.reshape([1] * (len(self.order) - 1) + [-1]), self.order)
 
     def at_output(self, g: Tensor) -> Tensor:
+        """Return gradients, (N, D), as the output lies."""
         return self.layouts.output.arrange(g.reshape([self.sizes[name] for name in self.order]), self.order)
 
     def tokens(self, output: Tensor) -> Array:
+        """Return an output as (N, D), and one of another shape than declared as it is."""
         if tuple(output.shape) != self.layouts.output.shape(self.sizes):
             return array_of(output)
         whole = self.layouts.output.restore(output, self.order, self.sizes)
         return array_of(whole.reshape(-1, self.sizes[CHANNEL]))
 
     def tokens_of_input(self, gradient: Tensor) -> Array:
+        """Return a gradient at the input as (N, D)."""
         whole = self.layouts.x.restore(gradient, self.order, self.sizes)
         return array_of(whole.reshape(-1, self.sizes[CHANNEL]))
 
     def chosen(self, indices: Tensor) -> Array:
+        """Return indices as (N,)."""
         lying = indices.detach().cpu()
         if tuple(lying.shape) == self.layouts.indices.shape(self.sizes):
             lying = self.layouts.indices.restore(lying, self.order[:-1], self.sizes)

@@ -1,0 +1,114 @@
+"""Scripts of broken laws, each run alone, as its reader would: exit code 1 on the bad target, 0 on its mended twin."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.judge import judge
+from vq_reference.testing.targets import implementation_of
+
+# shape → (its line, the line with a bug in it, the object, a law that sees the bug)
+SHAPES = {
+    "tuple_channel_last": (
+        "self.beta * (x - q.detach())", "self.beta * (x - q).detach()", "adapter", "loss.encoder_half"
+    ),
+    "image_flat_indices": ("(x - x.detach())", "2 * (x - x.detach())", "adapter", "straight_through.identity"),
+    "projections_cosine": (
+        "self.beta * (latent - q.detach())", "self.beta * (latent - q).detach()", "adapter", "loss.encoder_half"
+    ),
+    "moving_average": ("(x - q).square()", "2 * (x - q).square()", "adapter", "loss.formula"),
+    "residual_stack": ("(left.detach() - q)", "(left - q).detach()", "adapter", "loss.codebook_half"),
+    "bare_estimator": ("+ 2 * q_hat", "- 2 * q_hat", "adapter", "rotation.proper"),
+}  # fmt: skip
+
+
+def judged(target, law):
+    return judge(laws()[law], implementation_of(target), "quick", None)[0]
+
+
+def alone(source, folder):
+    """Run a script as its reader would: as a file, by itself."""
+    (folder / "reported.py").write_text(source, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-W", "error", "reported.py"], capture_output=True, encoding="utf-8", cwd=folder
+    )
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, pytestconfig):
+    """Return what puts an example into a folder of its own, with a line changed or not."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def put(shape, right="", wrong=""):
+        text = (pytestconfig.rootpath / "examples" / f"{shape}.py").read_text("utf-8")
+        assert not right or text.count(right) == 1
+        file = tmp_path / f"{shape}_here.py"
+        file.write_text(text.replace(right, wrong) if right else text, encoding="utf-8")
+        return file
+
+    return put
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_script_of_each_shape_shows_the_bug_and_holds_where_it_is_mended(shape, place, tmp_path):
+    right, wrong, name, law = SHAPES[shape]
+    file = place(shape, right, wrong)
+    found = judged(f"{file}:{name}", law).counterexample
+    assert found.script, found.no_script
+    assert "vq_reference" not in found.script
+    bad = alone(found.script, tmp_path)
+    assert (bad.returncode, bad.stderr) == (1, "")
+    assert [line.split()[0] for line in bad.stdout.splitlines()[1:]] == ["expected", "actual", "bound", "broken"]
+    place(shape)
+    mended = alone(found.script, tmp_path)
+    assert (mended.returncode, mended.stderr) == (0, "")
+    assert mended.stdout.splitlines()[-1] == "holds"
+
+
+def test_an_instance_that_is_described_has_a_script_too(place, tmp_path):
+    right, wrong, _, _ = SHAPES["image_flat_indices"]
+    file = place("image_flat_indices", right, wrong)
+    given = "\n\nquantizer = ImageQuantizer(5, 4, 0.25)\n"
+    file.write_text(file.read_text("utf-8") + given, encoding="utf-8")
+    declared = (
+        "\n\ndef of_instance():\n    return torch_quantizer(quantizer, 'embed.T', x='B D H W', indices='(B H W)', "
+        "indices_at=(2, 1), loss_at=1, loss_weights=(1.0, 0.25))\n"
+    )
+    file.write_text(file.read_text("utf-8") + declared, encoding="utf-8")
+    found = judged(f"{file}:of_instance", "straight_through.identity").counterexample
+    assert found.script, found.no_script
+    assert alone(found.script, tmp_path).returncode == 1
+    file.write_text(file.read_text("utf-8").replace(wrong, right), encoding="utf-8")
+    assert alone(found.script, tmp_path).returncode == 0
+
+
+def test_a_script_of_vector_quantize_pytorch_imports_the_package_and_shows_what_the_law_saw(tmp_path):
+    """Near opposite directions its rotation loses its digits, in every release since 1.18.0."""
+    pytest.importorskip("vector_quantize_pytorch")
+    found = judged("lucidrains.VectorQuantize", "rotation.opposite").counterexample
+    assert found.script, found.no_script
+    assert "from vector_quantize_pytorch import VectorQuantize" in found.script
+    assert "vq_reference" not in found.script
+    assert alone(found.script, tmp_path).returncode == 1
+
+
+def test_a_module_that_no_script_can_import_says_why():
+    from torch import nn
+
+    from vq_reference.nn import SimVQ
+
+    class Local(SimVQ):
+        def forward(self, x):
+            output, indices, loss = super().forward(x)
+            return output, indices, loss.detach()
+
+    made = torch_quantizer(
+        lambda wanted: Local(wanted.dim, wanted.codebook_size, nn.Identity(), rotation_trick=False),
+        "frozen_codebook", loss_weights=(0.0, 0.25),
+    )  # fmt: skip
+    found = judge(laws()["loss.encoder_half"], made, "quick", None)[0].counterexample
+    assert found.script == ""
+    assert "Local is no name of the module" in found.no_script

@@ -1,0 +1,174 @@
+"""The script of a torch module or function, from its declaration: constructor, state, call, and where what sits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from vq_reference.arguments import Array
+from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters import source
+from vq_reference.testing.adapters.layout import CHANNEL, Layout
+from vq_reference.testing.adapters.places import Place
+from vq_reference.testing.adapters.torch_layer import Arranged, TorchLayer
+
+Script = Callable[[SimVQ, Array], str]
+
+
+def module_script(
+    built: Callable[[SimVQ], TorchLayer],
+    make: Callable[[SimVQ], nn.Module],
+    instance: nn.Module | None,
+    places: tuple[Place, Place | None, Place | None],
+    call: Callable[[Any, Tensor], Any] | None,
+) -> Script:
+    """Return what writes the script of a module: the wanted layer and x, (N, D) → lines of plain torch.
+
+    built: the layer that the laws see. make: the module as its constructor makes it; instance: in place of that.
+    places: of output, indices and loss in what the forward returns. call: as in `torch_quantizer`.
+    """
+
+    def script(reference: SimVQ, x: Array) -> str:
+        layer = built(reference)
+        arranged = Arranged.of(layer.layouts, x.shape, None)
+        if instance is None:
+            begin = source.constructed(lambda: make(reference))
+        else:
+            begin = ["import copy", *source.named(instance), "layer = copy.deepcopy(found)"]
+        held = source.state(layer.module)
+        defined, called = ([], "layer(entering)") if call is None else source.function(call)
+        called = called if call is None else f"{called}(layer, entering)"
+        read, (output, indices, loss) = _read(places)
+        mode = source.changed(layer.module.train(), layer.freeze)
+        return source.lines_of(
+            begin,
+            [f"layer = layer.to(torch.{str(layer.dtype).removeprefix('torch.')})"],
+            held,
+            ["layer.train()", *mode],
+            [*defined, *read],
+            [f"entering = {_arrange('x', layer.layouts.x, arranged)}"],
+            [f"returned = {called}"],
+            [f"output = {_restore(output, arranged.layouts.output, arranged)}"],
+            [f"indices = {_restore(indices, arranged.layouts.indices, arranged)}"] if indices else [],
+            [f"loss = {loss}.sum()" if loss else "loss = torch.zeros(())"],
+            [f"codes = {source.exactly(reference.codebook)}.to(x.dtype)"],
+            _at_codes(layer),
+        )
+
+    return script
+
+
+def estimator_script(f: Callable[[Tensor, Tensor], Tensor], layout: Layout, dtype: str) -> Script:
+    """Return the same of a function (x, q) → out; the choice before it is made in float64."""
+
+    def script(reference: SimVQ, x: Array) -> str:
+        lines, name = source.function(f)
+        sizes = layout.spelled(len(layout.natural(len(x))))
+        shape = dict(zip((*sizes.leading, CHANNEL), (*layout.natural(len(x)), x.shape[1]), strict=True))
+        order = list(shape)
+        x_there, q_there = (_permuted(what, order, sizes, shape) for what in ("x", "q"))
+        return source.lines_of(
+            lines,
+            [f"codes = {source.exactly(reference.codebook)}"],
+            ['apart = torch.cdist(x.detach().double(), codes, compute_mode="donot_use_mm_for_euclid_dist")'],
+            [f"indices, codes = apart.argmin(dim=1), codes.to(torch.{dtype})", "q = codes[indices]"],
+            [f"returned = {name}({x_there}, {q_there})"],
+            [f"output = {_back('returned', order, sizes, shape)}", "loss = torch.zeros(())"],
+        )
+
+    return script
+
+
+def right_script(weights: tuple[float, float, float], reduction: str, metric: str) -> Script:
+    """Return the lines of a right layer in these conventions, by which a script is tried out; it is not handed out.
+
+    weights: of the codebook half, the encoder half and the value.
+    """
+    a, b, c = weights
+
+    def script(reference: SimVQ, x: Array) -> str:
+        unit = "torch.nn.functional.normalize({}.detach().double(), dim=1)"
+        near = "-" + unit.format("x") + " @ " + unit.format("codes") + ".T"
+        far = 'torch.cdist(x.detach().double(), codes.detach().double(), compute_mode="donot_use_mm_for_euclid_dist")'
+        carried = {"none": "q.detach()"}.get(reference.estimator, "estimate(x, q)")
+        imported = {"rotation": "rotate"}.get(reference.estimator, "straight_through")
+        return "\n".join(
+            [
+                f"from vq_reference.nn.estimators import {imported} as estimate",
+                f"codes = {source.exactly(reference.codebook)}.to(x.dtype).requires_grad_()",
+                f"indices = ({near if metric == 'cosine' else far}).argmin(dim=1)",
+                "q = codes[indices]",
+                f"output = {carried}",
+                f"loss = {a!r} * (x.detach() - q).square().{reduction}()",
+                f"loss = loss + {b!r} * (x - q.detach()).square().{reduction}()",
+                f"loss = loss + {c - a - b!r} * (x - q).detach().square().{reduction}()",
+                "def at_codes(start): return gradient(start, codes)",
+            ]
+        )
+
+    return script
+
+
+def _read(places: tuple[Place, Place | None, Place | None]) -> tuple[list[str], list[str]]:
+    """Return definitions, and an expression for each place in `returned`; empty for what there is not."""
+    lines: list[str] = []
+    expressions = []
+    for place in places:
+        if callable(place):
+            defined, name = source.function(place)
+            lines += defined
+            expressions.append(f"{name}(returned)")
+        elif place is None:
+            expressions.append("")
+        else:
+            steps = (place,) if isinstance(place, (int, str)) else place
+            expressions.append("at(returned" + "".join(f", {step!r}" for step in steps) + ")")
+    helper = [
+        "def at(found, *steps):",
+        "    for step in steps:",
+        "        found = found[step] if isinstance(step, int) or isinstance(found, dict) else getattr(found, step)",
+        "    return found",
+    ]
+    return [*(helper if any("at(" in each for each in expressions) else []), *lines], expressions
+
+
+def _arrange(what: str, layout: Layout, arranged: Arranged) -> str:
+    return _permuted(what, list(arranged.order), arranged.layouts.x, arranged.sizes)
+
+
+def _permuted(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
+    """Return `what`, (N, D), laid out as the layout says."""
+    lying = [name for axis in layout.axes for name in axis]
+    turned = "" if lying == order else f".permute{tuple(order.index(name) for name in lying)}"
+    shaped = layout.shape(sizes)
+    again = "" if shaped == tuple(sizes[name] for name in lying) else f".reshape{shaped}"
+    return f"{what}.reshape{tuple(sizes[name] for name in order)}{turned}{again}.contiguous()"
+
+
+def _restore(what: str, layout: Layout, arranged: Arranged) -> str:
+    return _back(what, list(arranged.order), layout, arranged.sizes)
+
+
+def _back(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
+    """Return `what`, which lies as the layout says, as (N, D), or (N,) where it has no channels."""
+    lying = [name for axis in layout.axes for name in axis]
+    wanted = [name for name in order if name in lying]
+    turned = "" if lying == wanted else f".permute({', '.join(str(lying.index(name)) for name in wanted)})"
+    end = f"(-1, {sizes[CHANNEL]})" if CHANNEL in lying else "(-1)"
+    return f"{what}.reshape({', '.join(str(sizes[name]) for name in lying)}){turned}.reshape{end}"
+
+
+def _at_codes(layer: TorchLayer) -> list[str]:
+    """Return the definition of the gradient at the effective codes, (K, D), where they are a tensor of the module."""
+    held = [*layer.module.named_parameters(), *layer.module.named_buffers()]
+    name = next((name for name, tensor in held if tensor is layer.codes), None)
+    if name is None:
+        return []
+    turned = ".T" if layer.codes_transposed else ""
+    return [
+        "def at_codes(start):",
+        f"    arrived = gradient(start, named[{name!r}])",
+        f"    return arrived.reshape(-1, *arrived.shape[-2:]).sum(dim=0){turned}",
+    ]

@@ -1,0 +1,247 @@
+"""Classes, functions and numbers as source text, for a script that stands alone in somebody's bug report."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vq_reference.arguments import Array
+
+OURS = "vq_reference."
+# what a script may use by these names, and how it gets them; torch is imported by every script
+KNOWN: dict[str, str] = {"torch": "", "nn": "from torch import nn", "Tensor": "from torch import Tensor"}
+
+
+class NoScript(Exception):
+    """What cannot be shown outside of the suite. The message says why."""
+
+
+def exactly(values: Array) -> str:
+    """Return source text for these numbers, every bit of them: nested lists of hexadecimal floats.
+
+    >>> import numpy as np
+    >>> exactly(np.array([[0.1, 2.0]]))
+    "exactly([['0x1.999999999999ap-4', '0x1.0000000000000p+1']])"
+    """
+    return f"exactly({_hexadecimal(values.tolist())!r})"
+
+
+def tensor(values: Tensor) -> str:
+    """Return source text for a tensor of any dtype; its own dtype is that of what it is copied into."""
+    held = values.detach().cpu()
+    return exactly(held.double().numpy()) if held.dtype.is_floating_point else f"torch.tensor({held.tolist()!r})"
+
+
+def _hexadecimal(values: object) -> object:
+    return [_hexadecimal(v) for v in values] if isinstance(values, list) else float(values).hex()  # type: ignore[arg-type]
+
+
+def imported(thing: Any) -> list[str]:
+    """Return the lines that import a class or function by its name, from the package itself where that has it too.
+
+    A module that belongs to no distribution is its author's own, and found by its folder. Raises NoScript for one that
+    has no name of a module, as those made inside of a function.
+    """
+    name, module = thing.__qualname__, thing.__module__
+    if "." in name or getattr(sys.modules.get(module), name, None) is not thing:
+        raise NoScript(f"{name} is no name of the module {module}, which a script could import")
+    package = sys.modules.get(module.partition(".")[0])
+    source = module.partition(".")[0] if getattr(package, name, None) is thing else module
+    return [*_found(source), f"from {source} import {name}"]
+
+
+def named(value: Any) -> list[str]:
+    """Return the lines that import an object that is a global of its author's module, and then call it `found`.
+
+    Raises NoScript where no module has it.
+    """
+    for module in list(sys.modules.values()):
+        for name, each in list(vars(module).items()) if isinstance(module, types.ModuleType) else ():
+            if each is value and not module.__name__.startswith((OURS, "__main__")):
+                return [*_found(module.__name__), f"from {module.__name__} import {name} as found"]
+    raise NoScript("the instance is no global of a module, which a script could import")
+
+
+def _found(module: str) -> list[str]:
+    """Return the line that puts a module's folder on the path, where it belongs to no distribution."""
+    if module.partition(".")[0] in _installed():
+        return []
+    file = getattr(sys.modules[module], "__file__", None)
+    if file is None:
+        raise NoScript(f"the module {module} has no file")
+    depth = module.count(".") + (Path(file).name == "__init__.py")
+    return [f"sys.path.insert(0, {str(Path(file).resolve().parents[depth])!r})"]
+
+
+@functools.lru_cache(maxsize=1)
+def _installed() -> frozenset[str]:
+    return frozenset(importlib.metadata.packages_distributions()) | frozenset(sys.stdlib_module_names)
+
+
+def constructed(make: Callable[[], nn.Module]) -> list[str]:
+    """Return the lines that construct, as `layer`, what `make` does: its class, with the arguments that it was given.
+
+    Raises NoScript for arguments that are no plain values.
+    """
+    made_class = type(make())
+    lines = imported(made_class)
+    given = _arguments(make, made_class)
+    for name, value in given.items():
+        if not _is_plain(value):
+            raise NoScript(f"{made_class.__name__} is given {name} = a {type(value).__name__}, which is no plain value")
+    return [*lines, f"layer = {made_class.__name__}({', '.join(f'{n}={v!r}' for n, v in given.items())})"]
+
+
+def _arguments(make: Callable[[], nn.Module], made_class: type[nn.Module]) -> dict[str, Any]:
+    """Return what the constructor is given, by name: `make` is called once more, and its constructor listened to."""
+    heard: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
+    constructor = made_class.__init__
+
+    @functools.wraps(constructor)
+    def listening(self: Any, *args: Any, **kwargs: Any) -> None:
+        heard.append((self, args, kwargs))
+        constructor(self, *args, **kwargs)
+
+    own = "__init__" in vars(made_class)
+    made_class.__init__ = listening  # type: ignore[method-assign]
+    try:
+        made = make()
+    finally:
+        if own:
+            made_class.__init__ = constructor  # type: ignore[method-assign]
+        else:
+            del made_class.__init__
+    _, args, kwargs = next(call for call in heard if call[0] is made)
+    bound = inspect.signature(constructor).bind(made, *args, **kwargs)
+    given: dict[str, Any] = {}
+    for name, parameter in list(bound.signature.parameters.items())[1:]:
+        if parameter.kind is parameter.VAR_POSITIONAL and bound.arguments.get(name):
+            raise NoScript(f"{made_class.__name__} is given arguments without a name")
+        if name in bound.arguments and parameter.kind is not parameter.VAR_POSITIONAL:
+            value = bound.arguments[name]
+            given.update(value if parameter.kind is parameter.VAR_KEYWORD else {name: value})
+    return given
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return type(value) in (bool, int, float, str, type(None))
+
+
+def function(given: Callable[..., Any]) -> tuple[list[str], str]:
+    """Return the lines that define or import a function, and the expression that names it.
+
+    A function of somebody's own module is imported. A lambda, and a function of ours, is written out. Raises NoScript
+    for one that needs values of the function around it.
+    """
+    name = getattr(given, "__name__", "")
+    if not isinstance(given, types.FunctionType):
+        raise NoScript(f"{given!r} is no plain function")
+    if name != "<lambda>" and not given.__module__.startswith(OURS):
+        return imported(given), name
+    if given.__code__.co_freevars:
+        raise NoScript(f"{name} needs {', '.join(given.__code__.co_freevars)} of the function around it")
+    node = _node(given)
+    lines = _globals(given)
+    if isinstance(node, ast.Lambda):
+        return lines, f"({ast.unparse(node)})"
+    for each in ast.walk(node):
+        if isinstance(each, ast.arg):
+            each.annotation = None
+        if isinstance(each, ast.FunctionDef):
+            each.returns, each.decorator_list = None, []
+    return [*lines, ast.unparse(node)], name
+
+
+def _globals(given: types.FunctionType) -> list[str]:
+    lines = []
+    for name in given.__code__.co_names:
+        if name in KNOWN:
+            lines += [KNOWN[name]] if KNOWN[name] else []
+        elif name in given.__globals__:
+            value = given.__globals__[name]
+            if isinstance(value, types.ModuleType):
+                lines += [f"import {value.__name__} as {name}"]
+            elif getattr(value, "__module__", OURS).startswith(OURS):
+                raise NoScript(f"{given.__name__} needs {name}, which a script cannot import")
+            else:
+                lines += imported(value)
+    return lines
+
+
+def _node(given: types.FunctionType) -> ast.Lambda | ast.FunctionDef:
+    """Return the syntax of a function: among those on its line, the one that compiles to the same."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[given.__module__]))
+    except (OSError, KeyError) as error:
+        raise NoScript(f"the source of {given.__name__} is not at hand") from error
+    nodes = [n for n in ast.walk(tree) if isinstance(n, (ast.Lambda, ast.FunctionDef)) and _starts(n, given)]
+    if len(nodes) > 1:
+        nodes = [n for n in nodes if isinstance(n, ast.Lambda) and _alike(n, given.__code__)]
+    alike = {ast.unparse(n): n for n in nodes}
+    if len(alike) != 1:
+        raise NoScript(f"the source of {given.__name__} cannot be told from others on its line")
+    return next(iter(alike.values()))
+
+
+def _starts(node: ast.Lambda | ast.FunctionDef, given: types.FunctionType) -> bool:
+    is_lambda = given.__name__ == "<lambda>"
+    return isinstance(node, ast.Lambda) == is_lambda and node.lineno == given.__code__.co_firstlineno
+
+
+def _alike(node: ast.Lambda, code: types.CodeType) -> bool:
+    whole = compile(ast.Expression(node), "<lambda>", "eval")
+    made = next(each for each in whole.co_consts if isinstance(each, types.CodeType))
+    return (made.co_code, made.co_consts, made.co_names) == (code.co_code, code.co_consts, code.co_names)
+
+
+def lines_of(*parts: Iterable[str]) -> str:
+    """Return the lines of all parts, with each import once."""
+    lines: list[str] = []
+    for line in (line for part in parts for line in part):
+        if not (line.startswith(("import ", "from ", "sys.path")) and line in lines):
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def state(module: nn.Module) -> list[str]:
+    """Return the lines that give `layer` the parameters and buffers of this module, every bit of them."""
+    held = [*module.named_parameters(), *module.named_buffers()]
+    return [
+        "state = {",
+        *(f"    {name!r}: {tensor(each)}," for name, each in held),
+        "}",
+        "named = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}",
+        "with torch.no_grad():",
+        "    for name, values in state.items():",
+        "        named[name].copy_(values)",
+    ]
+
+
+def changed(module: nn.Module, change: Callable[[Any], object] | None) -> list[str]:
+    """Return the lines that make of `layer` what `change` makes of this module: its plain attributes and its modes."""
+    if change is None:
+        return []
+    before = {path: dict(vars(part)) for path, part in module.named_modules()}
+    with torch.no_grad():
+        change(module)
+    return [
+        f"layer.get_submodule({path!r}).{name} = {value!r}" if path else f"layer.{name} = {value!r}"
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if _is_plain(value) and (name not in before[path] or before[path][name] is not value)
+    ]
