@@ -1,0 +1,141 @@
+"""How the reference and vector-quantize-pytorch, in any release, make the layers of cases."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters import sim_vq
+from vq_reference.testing.adapters.implementation import Layer
+from vq_reference.testing.adapters.lasting import Averaging, LastingLayer, Wanted, WantedStack
+from vq_reference.testing.adapters.lasting_torch import Access, Given, LastingTorch
+from vq_reference.testing.adapters.oracle import oracle
+from vq_reference.testing.adapters.torch_layer import Layouts, TorchLayer
+from vq_reference.testing.adapters.vector_quantize import build, build_stack
+from vq_reference.testing.cases.case import Case
+from vq_reference.testing.cases.expected import stack_of, vector_quantize_of
+from vq_reference.testing.cases.measure import Makers
+
+
+def reference() -> Makers:
+    """Return how `vq_reference.nn` makes them."""
+    return Makers(_reference_sim_vq, _reference_lasting)
+
+
+def in_numpy() -> Makers:
+    """Return how the oracle makes them, for faults that are put into it; it has no lasting layers."""
+    return Makers(lambda wanted, dtype: oracle().build(wanted), _reference_lasting)
+
+
+def lucidrains() -> Makers:
+    """Return how vector-quantize-pytorch makes them, of the release that is imported first."""
+    return Makers(_lucidrains_sim_vq, _lucidrains_lasting)
+
+
+def _reference_sim_vq(wanted: SimVQ, dtype: str) -> Layer:
+    return sim_vq.reference_module(dtype=dtype).build(wanted)
+
+
+def _reference_lasting(case: Case) -> LastingLayer:
+    layer = case.layer
+    if layer["object"] != "VectorQuantize":
+        return build_stack(WantedStack(stack_of(layer), layer_dropout="kept" in layer))
+    averaging = None
+    if layer["codes_learn_by"] == "ema":
+        averaging = Averaging(layer["decay"], layer["epsilon"], 0.0, layer.get("initialise_from_data", False))
+    return build(Wanted(vector_quantize_of(layer), averaging))
+
+
+def _lucidrains_sim_vq(wanted: SimVQ, dtype: str) -> Layer:
+    layer = cast(TorchLayer, sim_vq.lucidrains(dtype=dtype).build(wanted))
+    # of any rank, also where the adapter knows that a release refuses it: that is what a case is to show
+    return replace(layer, layouts=Layouts.of("... D", loss=()))
+
+
+def _lucidrains_lasting(case: Case) -> LastingLayer:
+    package = importlib.import_module("vector_quantize_pytorch")
+    layer = case.layer
+    makes = {
+        "VectorQuantize": _vector_quantize,
+        "ResidualVQ": _residual_vq,
+        "ResidualSimVQ": _residual_sim_vq,
+    }
+    module = makes[layer["object"]](package, layer)
+    return LastingTorch(module, Access(_call, _codes))
+
+
+def _vector_quantize(package: Any, layer: Any) -> nn.Module:
+    (codes,) = layer["codes"]
+    learns, takes = layer["codes_learn_by"], inspect.signature(package.VectorQuantize).parameters
+    wanted: dict[str, Any] = {"commitment_weight": layer["commitment_weight"] * layer["beta"]}
+    if learns == "gradient":
+        wanted |= {"learnable_codebook": True, "ema_update": False, "commitment_weight": layer["commitment_weight"]}
+    if learns == "ema":
+        from_data = layer.get("initialise_from_data", False)
+        wanted |= {"decay": layer["decay"], "eps": layer["epsilon"], "kmeans_init": from_data}
+    if "rotation_trick" in takes:
+        wanted["rotation_trick"] = layer["estimator"] == "rotation"
+    module: nn.Module = package.VectorQuantize(dim=codes.shape[1], codebook_size=len(codes), **wanted)
+    _place(module, codes, frozen=learns == "nothing")
+    return module
+
+
+def _residual_vq(package: Any, layer: Any) -> nn.Module:
+    codes = layer["codes"]
+    wanted: dict[str, Any] = {"commitment_weight": layer["commitment_weight"] * layer["beta"]}
+    if "rotation_trick" in inspect.signature(package.VectorQuantize).parameters:
+        wanted["rotation_trick"] = layer["estimator"] == "rotation"
+    module: Any = package.ResidualVQ(
+        dim=codes[0].shape[1], num_quantizers=len(codes), codebook_size=len(codes[0]), **wanted
+    )
+    for each, its in zip(module.layers, codes, strict=True):
+        _place(each, its, frozen=True)
+    return cast(nn.Module, module)
+
+
+def _residual_sim_vq(package: Any, layer: Any) -> nn.Module:
+    codes = layer["codes"]
+    module: Any = package.ResidualSimVQ(
+        dim=codes[0].shape[1],
+        num_quantizers=len(codes),
+        codebook_size=len(codes[0]),
+        quantize_dropout="kept" in layer,
+        rotation_trick=layer["estimator"] == "rotation",
+        input_to_quantize_commit_loss_weight=layer["beta"],
+    )
+    for each, its in zip(module.layers, codes, strict=True):
+        transform = each.code_transform if hasattr(each, "code_transform") else each.codebook_to_codes
+        with torch.no_grad():
+            transform.weight.copy_(torch.eye(its.shape[1]))
+            (each.frozen_codebook if hasattr(each, "frozen_codebook") else each.codebook).copy_(torch.as_tensor(its))
+    return cast(nn.Module, module)
+
+
+def _place(module: Any, codes: Any, frozen: bool) -> None:
+    """Set the codes, and the sums that a moving average makes them of; keep them as they are where they are frozen."""
+    codebook = module._codebook
+    with torch.no_grad():
+        for name in ("embed", "embed_avg"):
+            tensor = getattr(codebook, name, None)
+            if tensor is not None:
+                tensor.copy_(torch.as_tensor(codes).reshape(tensor.shape))
+    if frozen:
+        codebook.train = lambda mode=True: codebook  # the average moves in training only, in every release
+        codebook.training = False
+
+
+def _call(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
+    output, indices, losses = module(x, **({} if mask is None else {"mask": mask}))[:3]
+    return Given(output, indices, losses.reshape(-1))
+
+
+def _codes(module: Any) -> Tensor:
+    """Return the codes of a single layer; of a stack none, whose cases have no step."""
+    codebook = getattr(module, "_codebook", None)
+    return torch.empty(0) if codebook is None else cast(Tensor, codebook.embed)
