@@ -1,0 +1,79 @@
+"""What tox.ini promises, and the first command of each of its environments."""
+
+import configparser
+import re
+from pathlib import Path
+
+import environment
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "tox.ini").read_text(encoding="utf-8")
+WORKFLOW = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+SETTINGS = configparser.ConfigParser(interpolation=None)
+SETTINGS.read_string(TEXT)
+DIAGONAL = re.split(r",\s*", SETTINGS["tox"]["labels"].strip().removeprefix("diagonal = "))
+FOUND = {"py": "3.12.1", "torch": "2.13.0+cpu", "numpy": "2.4.6"}
+NIGHTLY = {**FOUND, "torch": "2.16.0.dev20261124+cpu"}
+
+
+@pytest.mark.parametrize(
+    ("factor", "found"),
+    [
+        *[(met, FOUND) for met in ("py3.12", "torch2.13", "torch2.13.0", "torch2.13+", "torch2.9+", "numpy2", "tests")],
+        *[("nightly", NIGHTLY), ("upstream", FOUND), ("1.20.10", FOUND)],
+    ],
+)
+def test_a_factor_is_met_by_the_version_that_it_names(factor, found):
+    assert environment.unmet(factor, found) == ""
+
+
+@pytest.mark.parametrize(
+    "factor", ["py3.1", "py3.11", "torch2.1", "torch2.13.1", "torch2.14+", "torch2.15", "numpy1", "numpy2.5", "nightly"]
+)
+def test_a_factor_is_not_met_by_any_other(factor):
+    """3.12 is no 3.1, and 2.13 is neither 2.1 nor later than 2.14."""
+    assert environment.unmet(factor, FOUND).startswith("expected ")
+
+
+def test_an_environment_ends_at_once_where_the_checkout_is_imported_or_a_version_differs(monkeypatch):
+    monkeypatch.setattr(environment.torch, "__version__", "2.13.0+cpu")
+    monkeypatch.setattr(environment.vq_reference, "__file__", str(ROOT / "vq_reference" / "__init__.py"))
+    with pytest.raises(SystemExit, match=r"expected torch 2\.0, found 2\.13\.0\+cpu; vq_reference .* is imported from"):
+        environment.main(["torch2.0", "upstream-1.20.10"])
+
+
+def test_every_environment_that_runs_the_package_begins_with_what_it_is_named_after():
+    for name, section in SETTINGS.items():
+        if name.startswith("testenv") and "commands_pre" in section and section["commands_pre"]:
+            assert section["commands_pre"].lstrip().startswith("{[testenv]named} "), name
+    without = {name for name in SETTINGS if name.startswith("testenv:") and SETTINGS[name].get("commands_pre") == ""}
+    assert without == {"testenv:lint", "testenv:evidence", "testenv:docs"}
+
+
+def test_every_torch_of_the_diagonal_has_its_requirement():
+    """A name whose factor no line of `deps` knows would be tested on another torch: its first command says so."""
+    factors = {factor for name in DIAGONAL for factor in name.split("-") if re.match(r"(torch|numpy)\d", factor)}
+    assert factors
+    for factor in factors:
+        assert re.search(rf"^    {re.escape(factor)}: ", TEXT, re.MULTILINE), factor
+
+
+def test_the_workflow_runs_the_diagonal_and_what_a_change_has_to_pass_each_in_a_job():
+    jobs = re.findall(r"- \{environment: ([^,}]+), python: \"([^\"]+)\"\}", WORKFLOW)
+    names = [name for name, _ in jobs]
+    assert len(set(names)) == len(names)
+    assert set(DIAGONAL) | set(re.split(r",\s*", SETTINGS["tox"]["env_list"])) <= set(names)
+    for name, python in jobs:
+        named = re.match(r"py(\d\.\d+)", name)
+        assert named is None or named[1] == python, name
+
+
+def test_no_host_is_named():
+    assert "://" not in TEXT + WORKFLOW
+
+
+def test_the_continuous_integration_ends_with_the_suite():
+    names = re.split(r",\s*", SETTINGS["tox"]["env_list"])
+    assert {"tests", "oldest", "newest", "lint", "wheel"} == set(names)
+    assert names[-1] == "tests"
