@@ -10,11 +10,13 @@ import jinja2
 from evidence import record
 from evidence.quotes import quotes
 
-TEMPLATES = {"why-the-loss-inflated.md": "page.md.j2", "readme-section.md": "readme.md.j2"}
+README = record.DOCS.parent / "README.md"
+# a page is all of its file, and the README's part the lines from its heading to the next one
+TEMPLATES = {record.DOCS / "why-the-loss-inflated.md": "page.md.j2", README: "readme.md.j2"}
 
 
-def render(data: dict[str, Any]) -> dict[str, str]:
-    """Return the text of each page in ``docs/``, by file name, made of the numbers in `data`, by experiment.
+def render(data: dict[str, Any]) -> dict[Path, str]:
+    """Return the text of each page, and of the README's part, made of the numbers in `data`, by experiment.
 
     Raises jinja2.UndefinedError for a number that a template asks for and `data` does not have.
     """
@@ -37,9 +39,19 @@ def load() -> dict[str, Any]:
 
 
 def write() -> None:
-    """Write the pages."""
-    for name, text in render(load()).items():
-        (record.DOCS / name).write_text(text, encoding="utf-8")
+    """Write the page, and its part of the README."""
+    for path, text in render(load()).items():
+        whole = text if path != README else path.read_text(encoding="utf-8").replace(part(text), text)
+        path.write_text(whole, encoding="utf-8")
+
+
+def part(text: str) -> str:
+    """Return what the README says now under the heading of `text`. Raises ValueError where it has none."""
+    heading = text.split("\n", 1)[0]
+    readme = README.read_text(encoding="utf-8")
+    start = readme.index(f"{heading}\n")
+    end = readme.find("\n## ", start)
+    return readme[start:] if end < 0 else readme[start : end + 1]
 
 
 def digits(value: float, count: int = 2) -> str:

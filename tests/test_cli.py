@@ -1,7 +1,6 @@
 """The command line: what it accepts, what it says, how it ends."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,10 +98,54 @@ def test_an_unknown_law_is_answered_with_the_nearest(check):
 def test_an_object_of_ones_own_is_found_from_where_the_command_is_given(tmp_path, monkeypatch):
     """The child runs elsewhere: a file is named by its whole path, and modules are looked for here."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").touch()
     by_file, by_module = planned(["mine.py:layer", "mine:layer"], [], Plan("", (), environment={})).values()
     assert by_file.target == f"{tmp_path / 'mine.py'}:layer"
     assert by_module.target == "mine:layer"
-    assert by_module.environment["PYTHONPATH"].split(os.pathsep) == [str(tmp_path)]
+    assert by_module.folder == str(tmp_path)
+    assert by_file.called == "mine.py:layer"
+
+
+MISSING = [
+    ("no_such.py:adapter", "there is no file no_such.py"),
+    ("no_such_module:adapter", "there is no module no_such_module"),
+    ("mine.py:adaptor", "there is no adaptor in mine.py: did you mean adapter?"),
+    ("mine:number", "is a int: expected an Implementation"),
+]
+
+
+@pytest.mark.parametrize(("target", "said"), MISSING)
+@pytest.mark.parametrize("command", ["run", "describe"])
+def test_a_target_that_is_not_there_is_one_line_and_ends_with_2(check, tmp_path, monkeypatch, command, target, said):
+    """No table, no folder of ours in the message; `run` finds modules in the current folder, and so does its child."""
+    if (command, target) == ("describe", "mine:number"):
+        said = "expected a torch module or its class"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "mine.py").write_text("adapter = number = 3\n", encoding="utf-8")
+    options = ("--profile", "quick", "--law", "rotation.proper") if command == "run" else ()
+    done = check(command, target, *options)
+    assert done.exit_code == COULD_NOT_RUN
+    assert target in done.stderr
+    assert said in done.stderr
+    assert "not run" not in done.output
+    assert "vq-check-" not in done.output + done.stderr
+
+
+def test_a_module_of_the_current_folder_is_run_and_described(check, tmp_path, monkeypatch, pytestconfig):
+    """As `python -m` finds it; the report calls it what its user calls it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = "tuple_channel_last"
+    (tmp_path / f"{name}.py").write_text((pytestconfig.rootpath / f"examples/{name}.py").read_text("utf-8"), "utf-8")
+    described = check("describe", f"{name}:Quantizer")
+    assert described.exit_code == HELD
+    assert f"from {name} import Quantizer" in described.output
+    done = check("run", f"{name}:adapter", "--profile", "quick", "--law", "rotation.proper", "--json", "run.json")
+    assert done.exit_code == HELD, done.stderr
+    assert f"{name}:adapter: 1 planned = 0 held + 0 broken + 1 not applicable" in done.output
+    (law,) = json.loads((tmp_path / "run.json").read_text("utf-8"))["runs"][0]["laws"]
+    assert law["message"] == f"{name}:adapter does not declare the rotation trick"
 
 
 def test_a_target_that_is_not_known_is_refused_before_anything_is_fetched():
@@ -118,25 +161,35 @@ def release(requirement):
         pytest.skip(f"release not available: {reason}")
 
 
-def test_issue_177_is_expected_where_it_was_gone_where_it_was_mended_and_shown_by_its_scripts(check, tmp_path):
-    """One run on both releases; then each script, alone, on both: exit code 1 and 0."""
+def test_issue_177_is_expected_where_it_was_gone_where_it_was_mended_and_shown_by_its_script(check, tmp_path):
+    """One run on both releases; then its script, alone, on both: exit code 1 and 0."""
     faulty, mended = release(FAULTY_RELEASE), release(MENDED_RELEASE)
-    only = [option for law in ("loss.encoder_half", "loss.any_estimator") for option in ("--law", law)]
+    only = ("--law", "loss.encoder_half", "--jobs", "1")
     options = ("--with", FAULTY_RELEASE, "--with", MENDED_RELEASE, "--expectations", next(iter(shipped())))
     done = check("run", "lucidrains.SimVQ", *options, *only, "--profile", "quick", "--scripts", tmp_path)
     assert done.exit_code == HELD, done.output
-    assert "SimVQ 1.20.10: 2 planned = 0 held + 0 broken + 0 not applicable + 2 expected" in done.output
-    assert "SimVQ 1.20.11: 2 planned = 2 held" in done.output
-    scripts = sorted(tmp_path.glob("*.py"))
-    assert [script.stem.rpartition("loss.")[2] for script in scripts] == ["any_estimator", "encoder_half"]
-    for script in scripts:
-        for installed, code, verdict in ((faulty, 1, "broken"), (mended, 0, "holds")):
-            alone = subprocess.run(
-                [sys.executable, str(script)],
-                env=installed.environment(),
-                cwd=tmp_path,
-                capture_output=True,
-                encoding="utf-8",
-            )
-            assert alone.returncode == code, alone.stderr
-            assert alone.stdout.splitlines()[-1] == verdict
+    assert "SimVQ 1.20.10: 1 planned = 0 held + 0 broken + 0 not applicable + 1 expected" in done.output
+    assert "SimVQ 1.20.11: 1 planned = 1 held" in done.output
+    (script,) = tmp_path.glob("*.py")
+    assert script.stem.endswith("loss.encoder_half")
+    for installed, code, verdict in ((faulty, 1, "broken"), (mended, 0, "holds")):
+        alone = subprocess.run(
+            [sys.executable, str(script)],
+            env=installed.environment(),
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert alone.returncode == code, alone.stderr
+        assert alone.stdout.splitlines()[-1] == verdict
+
+
+def test_a_folder_that_holds_another_vq_reference_does_not_replace_the_one_that_runs(check, tmp_path, monkeypatch):
+    """As the folder of a clone does, from which it was installed."""
+    (tmp_path / "vq_reference").mkdir()
+    (tmp_path / "vq_reference" / "__init__.py").write_text("raise ImportError('another one')", encoding="utf-8")
+    text = "from vq_reference.testing.adapters.oracle import oracle as layer"
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    done = check("run", "mine:layer", "--law", "loss.formula", "--profile", "quick", "--jobs", "1")
+    assert done.exit_code == HELD, done.output

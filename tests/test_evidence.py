@@ -32,9 +32,9 @@ def data():
 
 
 def test_the_pages_say_what_the_runs_measured(data):
-    for name, text in page.render(data).items():
-        committed = (record.DOCS / name).read_text(encoding="utf-8")
-        assert text == committed, f"docs/{name} is stale: python -m evidence --no-run"
+    for path, text in page.render(data).items():
+        committed = page.part(text) if path == page.README else path.read_text(encoding="utf-8")
+        assert text == committed, f"{path.name} is stale: python -m evidence --no-run"
 
 
 @pytest.mark.parametrize("experiment", ["accuracy", "benchmark", "claims", "runs", "silence", "versions"])

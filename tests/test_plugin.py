@@ -10,7 +10,7 @@ import pytest
 from vq_reference.testing import assert_conforms
 from vq_reference.testing.law import PROFILES
 from vq_reference.testing.select import NothingSelected
-from vq_reference.testing.targets import READY
+from vq_reference.testing.targets import READY, TargetUnavailable
 
 pytest_plugins = "pytester"
 LAWS = ("-p", "faulty_targets", "--pyargs", "vq_reference.properties", "--vq-profile", "quick")
@@ -120,6 +120,22 @@ def faulty(monkeypatch):
 def test_one_test_of_somebodys_own_suite_runs_the_laws():
     """Two lines to adopt; a pattern selects."""
     assert_conforms("reference.oracle", only=["straight_through.*"], profile="quick")
+
+
+def test_a_function_that_returns_an_implementation_conforms_as_it_does():
+    """What `vq-check describe` prints is such a function."""
+    from vq_reference.testing.adapters.oracle import oracle
+
+    assert_conforms(oracle, only=["rotation.proper"], profile="quick")
+    assert_conforms(oracle(), only=["rotation.proper"], profile="quick")
+
+
+def test_what_is_no_quantizer_is_refused_with_what_was_expected():
+    """And not with an attribute that it has not."""
+    with pytest.raises(TargetUnavailable, match="is a int: expected an Implementation, a function that returns one"):
+        assert_conforms(3)
+    with pytest.raises(TargetUnavailable, match="returned a int: expected an Implementation"):
+        assert_conforms(lambda: 3)
 
 
 def test_a_quantizer_that_does_not_conform_fails_with_the_report(faulty):

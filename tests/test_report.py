@@ -28,7 +28,7 @@ from vq_reference.testing.known_bugs import nearest_known_bug
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.runner import Plan, Result
-from vq_reference.testing.strategies import Case
+from vq_reference.testing.strategies import REGULAR_NORMS, TRAINED, Case
 from vq_reference.testing.verdict import Outcome, Verdict
 
 VERSIONS = {"some-package": "1.0", "python": "3.11"}
@@ -71,6 +71,19 @@ class Sum(OracleLayer):
         """Quantize by a layer with D times the weight."""
         weight = self.reference.commitment_weight * x.shape[1]
         return OracleLayer(replace(self.reference, commitment_weight=weight))(x, cotangents)
+
+
+class ShortensExtremes(OracleLayer):
+    """A layer that gives 0 for one kind of extreme input."""
+
+    def __call__(self, x, cotangents=(), how=None):
+        """Quantize, and lose the code where the input is extreme."""
+        answer = super().__call__(x, cotangents)
+        norm = np.linalg.norm(x, axis=1, keepdims=True)
+        rotated = self.reference.estimator == "rotation"
+        shortest, longest = REGULAR_NORMS
+        lost = (norm < shortest) if rotated else (norm > longest)
+        return answer._replace(output=np.where(lost, 0.0, answer.output))
 
 
 def subject(layer, name="some.Target") -> Implementation:
@@ -189,6 +202,43 @@ def test_the_nearest_known_bug_is_named_by_laws_and_numbers(layer, laws_run, law
     assert (bug and bug.name) == name
 
 
+@pytest.mark.parametrize(
+    ("estimator", "length", "name"),
+    [
+        ("rotation", 0.0, "zero input"),
+        ("rotation", 1e-9, "a short input"),
+        ("straight_through", 1e120, "the code is lost in a long input"),
+    ],
+)
+def test_the_known_bug_of_an_extreme_input_is_the_one_that_the_input_shows(estimator, length, name):
+    """All three end in 0: what came out does not tell them apart."""
+    case = replace(CASE, reference=replace(CASE.reference, estimator=estimator), x=length * CASE.x)
+    law = replace(laws()["output.extreme"], draws={"case": st.just(case)})
+    tested = subject(ShortensExtremes)
+    tested = replace(tested, capabilities=tested.capabilities - {f"estimator:{e}" for e in TRAINED if e != estimator})
+    outcome = judge(law, tested, "quick", None)[0]
+    assert nearest_known_bug("output.extreme", [outcome]).name == name
+
+
+def test_the_smallest_input_is_shown_as_effective_codes_and_as_their_parts_where_a_law_is_about_those():
+    """Every implementation has effective codes; frozen ones are SimVQ's alone."""
+    (plain,) = (o.counterexample.inputs for o in outcomes_of(subject(OffByOne), "rotation.output"))
+    assert "case.reference.codes = [[-1, -2]]" in plain
+    assert not any("frozen" in line or "transform" in line for line in plain)
+    whole = "\n".join(described("case", CASE, whole=True))
+    assert "case.reference.frozen_codebook = [[-1, 0.5]]" in whole
+    assert "case.reference.codes = [[-1, -2]]" in whole
+
+
+def test_laws_that_are_not_applicable_are_counted_by_what_is_wanting():
+    """A law that needs two things is counted once, for the one that most laws need."""
+    of = {"a.one": ["masks"], "a.two": ["masks", "heads"], "b.one": ["heads", "masks"], "c.one": ["a loss"]}
+    outcomes = [Outcome(law, "must", "…", Verdict.NOT_APPLICABLE, "…", lacks=lacks) for law, lacks in of.items()]
+    said = printed({"some.Target": result_of(outcomes)}, width=100)
+    assert "– not applicable on some.Target, for want of" in said
+    assert "    3  masks: a.*, b.one\n    1  a loss: c.one\n" in said.replace("\n  ", "\n  ")
+
+
 def test_the_json_file_follows_its_schema(half_missing):
     """Every verdict and every kind of number, also those that JSON has no word for."""
     endless = Outcome("loss.zero", "must", "…", Verdict.HELD, margins={"ℓ": float("inf")})
@@ -242,9 +292,9 @@ def mutated(wrong):
         layer.module.register_forward_hook(lambda module, entering, leaving: wrong(*leaving))
         return layer
 
-    def lines(reference):
+    def lines(reference, x):
         changed = "output, indices, loss = layer(x.unsqueeze(0))"
-        source = right.script(reference)
+        source = right.script(reference, x)
         assert source.count(changed) == 1
         return source.replace(changed, f"{changed}\n{wrong.in_script}")
 

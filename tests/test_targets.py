@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.targets import READY, TargetUnavailable, expand, implementation_of, ready
+from vq_reference.testing.targets import READY, TargetUnavailable, expand, implementation_of, object_of, ready
 
 OWN = """
 from torch import nn
@@ -48,11 +48,36 @@ def test_an_object_of_a_file_is_a_target(own, name):
 def test_a_file_finds_the_modules_beside_it(own):
     beside = own.with_name("beside_own_quantizer.py")
     beside.write_text("from own_quantizer import made\n", encoding="utf-8")
-    assert implementation_of(f"{beside}:made").name == implementation_of(f"{own}:made").name
+    assert implementation_of(f"{beside}:made").capabilities == implementation_of(f"{own}:made").capabilities
 
 
 def test_an_object_of_a_module_is_a_target():
-    assert implementation_of("vq_reference.testing.adapters.oracle:oracle").name == "reference.oracle"
+    made = implementation_of("vq_reference.testing.adapters.oracle:oracle")
+    assert made.precision.name == "float64"
+
+
+def test_an_object_of_ones_own_is_called_as_its_user_calls_it(own):
+    assert implementation_of(f"{own}:adapter").name == f"{own}:adapter"
+    assert implementation_of(f"{own}:adapter", called="own_quantizer.py:adapter").name == "own_quantizer.py:adapter"
+    assert object_of(f"{own}:adapter")().name == "SimVQ"
+
+
+def test_a_module_of_the_current_folder_is_found_as_by_python_m(own, monkeypatch):
+    monkeypatch.chdir(own.parent)
+    assert implementation_of("own_quantizer:adapter").name == "own_quantizer:adapter"
+
+
+def test_a_module_that_imports_another_one_that_is_missing_says_which(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_importing.py").write_text("import no_such_thing\n", encoding="utf-8")
+    with pytest.raises(TargetUnavailable, match=r"own_importing:x cannot be imported.*No module named 'no_such_thing'"):
+        implementation_of("own_importing:x")
+
+
+def test_a_file_that_was_misspelt_is_answered_with_the_nearest(own):
+    with pytest.raises(TargetUnavailable, match=r"did you mean .*own_quantizer\.py"):
+        implementation_of(f"{own.with_name('own_quantiser.py')}:adapter")
 
 
 def test_an_instance_has_its_sizes(own):
@@ -77,8 +102,8 @@ def test_an_object_that_is_none_says_what_was_expected(own, name, message):
     ("target", "message"),
     [
         ("reference.SimVq", "did you mean reference.SimVQ"),
-        ("no_such_module:x", "cannot be imported"),
-        ("no_such_file.py:x", "no file no_such_file.py"),
+        ("no_such_module:x", "no module no_such_module: install it, or run this in the folder where it lies"),
+        ("no_such_file.py:x", "no file no_such_file.py: give its path from the current folder"),
         (":x", "expected package.module:object"),
         ("zzz", "expected one of reference.oracle"),
     ],

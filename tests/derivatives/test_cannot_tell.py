@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
 from vq_reference.testing.derivatives import Verdict, check_gradient
+from vq_reference.testing.since import needs
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
 
@@ -215,7 +214,7 @@ def tampered(x):
     return y
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12) and torch.__version__ < "2.4", reason="torch compiles nothing here")
+@needs("compiler")
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doings
 def test_a_compiled_program_is_checked_in_its_eager_original_and_the_report_says_so():
     inside, outside = Compiled(), torch.compile(nn.Linear(3, 3), backend="eager")

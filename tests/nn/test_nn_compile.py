@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vq_reference.nn import SimVQ
+from vq_reference.testing.since import needs
 
 rotations = pytest.mark.parametrize("rotation", [True, False], ids=["rotation", "straight-through"])
 
@@ -29,6 +30,7 @@ def draw(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
+@needs("compiled")
 @rotations
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((4, 7, 6), torch.float32), ((3, 6), torch.bfloat16), ((0, 6), torch.float64)]
@@ -42,6 +44,7 @@ def test_the_whole_forward_and_backward_is_one_graph_with_the_same_bits(rotation
         assert torch.equal(ours, theirs)
 
 
+@needs("compiled")
 def test_another_number_of_tokens_and_a_token_of_nan_need_no_other_graph():
     torch.manual_seed(0)
     module = SimVQ(dim=6, codebook_size=11)
@@ -55,12 +58,14 @@ def test_another_number_of_tokens_and_a_token_of_nan_need_no_other_graph():
         assert loss.isnan()
 
 
+@needs("compiler")
 def test_bad_input_is_named_under_compile_too():
     compiled = torch.compile(SimVQ(dim=6, codebook_size=11), backend="aot_eager")
     with pytest.raises(ValueError, match=r"x has shape \(2, 5\)"):
         compiled(torch.ones(2, 5))
 
 
+@needs("compiled")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_the_default_backend_gives_the_code_bit_for_bit_and_the_gradients_of_eager():
     """A compiler that contracted or reassociated the estimator would lose the code. Needs a C++ compiler."""

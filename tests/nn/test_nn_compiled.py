@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vq_reference.nn import ResidualQuantizer, VectorQuantize
+from vq_reference.testing.since import needs
 
 DIM = 6
 EVERYTHING = {"heads": 2, "separate_codebooks": True, "codebook_dim": 4, "metric": "cosine", "estimator": "rotation"}
@@ -37,6 +38,7 @@ def assert_alike(module, fullgraph):
         assert torch.equal(one, other)
 
 
+@needs("compiled")
 @pytest.mark.parametrize("kind", ["ema", "gradient"])
 def test_a_layer_is_one_graph_and_gives_what_eager_gives(kind):
     assert_alike(VectorQuantize(DIM, 8, codes_learn_by=kind, **EVERYTHING), fullgraph=True)
@@ -44,9 +46,11 @@ def test_a_layer_is_one_graph_and_gives_what_eager_gives(kind):
 
 # dynamo itself looks at .grad of tensors that live across a break in the graph
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@needs("compiler")
 def test_codes_taken_from_data_break_the_graph_and_give_what_eager_gives():
     assert_alike(VectorQuantize(DIM, 8, initialise_from_data=True, replace_below=1.0, decay=0.5), fullgraph=False)
 
 
+@needs("compiled")
 def test_a_stack_without_dropout_is_one_graph_and_gives_what_eager_gives():
     assert_alike(ResidualQuantizer([VectorQuantize(DIM, 8) for _ in range(2)]), fullgraph=True)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.nn import SimVQ
+from vq_reference.testing.since import needs
 
-DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+DTYPES = [pytest.param(torch.float16, marks=needs("float16")), torch.bfloat16, torch.float32, torch.float64]
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 rotations = pytest.mark.parametrize("rotation", [True, False], ids=["rotation", "straight-through"])
 
@@ -80,6 +81,7 @@ def test_the_loss_is_its_formula_for_either_estimator(dtype, rotation, w, beta):
     assert abs(loss.item() - w * (1 + beta) * mse) <= (mean_error(42, u) + 4 * u) * w * (1 + beta) * mse
 
 
+@needs("float16")
 def test_the_loss_of_narrow_dtypes_is_float32_where_their_squares_overflow():
     module = quantizer().half()
     loss = module(torch.full((3, 6), 60000.0, dtype=torch.float16))[2]
@@ -189,7 +191,7 @@ def test_a_codebook_that_is_not_finite_is_seen_in_every_row():
     assert loss.isnan()
 
 
-@pytest.mark.parametrize("codes", ["module", "input"])
+@pytest.mark.parametrize("codes", [pytest.param("module", marks=needs("float16")), "input"])
 def test_where_the_dtypes_differ_the_output_is_in_the_wider_one(codes):
     x = draw(11, 5, 6)
     module = quantizer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import importlib
 import json
@@ -134,6 +135,8 @@ def describe(
         typer.echo(describing.describe(object_of(target), origin))  # not wrapped: it is to be pasted
     except TargetUnavailable as error:
         raise _stop(error) from error
+    except describing.CannotDescribe as error:
+        raise _stop(f"target {target} cannot be described: {error}") from error
 
 
 @app.command()
@@ -223,12 +226,91 @@ def run(
             result = run_plan(plan, jobs, lambda _, task=task: progress.advance(task))  # type: ignore[misc]
             outcomes = expect(result.outcomes, expectations, plan.target, result.versions)
             columns[title] = replace(result, outcomes=outcomes)
+    if all(result.never_made for result in columns.values()):
+        raise _stop("\n".join(result.never_made for result in columns.values()))
     if drafted:
         drafted.write_text(draft(columns.values()), encoding="utf-8")
     record.write(columns, strict, json_file, junit, scripts)
     report.show(console, columns, strict)
     if any(result.account.fails(strict) for result in columns.values()):
         raise typer.Exit(BROKEN)
+
+
+@app.command()
+def drift(
+    files: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(metavar="FILES", help="Records of environments; the others are compared with the first."),
+    ] = None,
+    written: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--write", metavar="FILE", help="Record this environment, named after the file."),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/drift.md.")] = False,
+) -> None:
+    """Set the same computations in several environments side by side: equal, equal within the bound, or moved.
+
+    Exit code 0: the oracle did not move. 1: it did, or could not be computed. 2: there is nothing to compare.
+    """
+    # by name, and not at the top: it imports torch
+    page = importlib.import_module("vq_reference.testing.drift.page")
+    if written:
+        importlib.import_module("vq_reference.testing.drift.record").write(written)
+        if not files:
+            return
+    if len(files or []) < 2:
+        raise _stop("drift compares two or more files that `vq-check drift --write FILE` wrote")
+    try:
+        environments = [page.Environment.read(path) for path in files or []]
+    except (OSError, ValueError) as error:
+        raise _stop(error) from error
+    found = page.changes(environments)
+    if markdown:
+        typer.echo(page.markdown(environments, datetime.date.today()), nl=False)
+    else:
+        heading, *rows = page.table(environments, found)
+        shown = Table(*heading, box=SIMPLE_HEAD)
+        for row in rows:
+            shown.add_row(*row)
+        console.print(shown)
+    for key in page.oracle_moved(found):
+        errors.print(f"{key} moved: the oracle must not", style="bold red", markup=False)
+    if page.oracle_moved(found):
+        raise typer.Exit(BROKEN)
+
+
+cases = typer.Typer(help="Known bugs, pinned as data.", no_args_is_help=True)
+app.add_typer(cases, name="case")
+
+
+@cases.callback()
+def case() -> None:
+    """Keep known bugs as cases that stay caught."""
+
+
+@cases.command("add")
+def add_case(
+    draft: Annotated[
+        Path, typer.Argument(metavar="DRAFT", help="JSON: what went wrong, where and since when; see docs/cases.md.")
+    ],
+    run_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--from", metavar="RUN", help="A file that `run --json` wrote: its counterexample is the input."),
+    ] = None,
+    law: Annotated[str, typer.Option(metavar="ID", help="The law in that run whose counterexample it is.")] = "",
+    folder: Annotated[Path, typer.Option("--to", help="Where the cases are.")] = Path("regressions/cases"),
+) -> None:
+    """Pin a known bug: the oracle's numbers for an input that shows it.
+
+    Exit code 2 for a draft that does not meet the schema, and for a case that there is already.
+    """
+    from vq_reference.testing.cases.add import add
+    from vq_reference.testing.cases.case import CaseRefused
+
+    try:
+        console.print(str(add(draft, folder, run_file, law)), soft_wrap=True)
+    except CaseRefused as error:
+        raise _stop(error) from None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vq_reference.testing.adapters.implementation import Implementation
@@ -12,11 +12,11 @@ from vq_reference.testing.judge import judge, versions_of
 from vq_reference.testing.report import text
 from vq_reference.testing.runner import Plan, Result
 from vq_reference.testing.select import select
-from vq_reference.testing.targets import implementation_of
+from vq_reference.testing.targets import described, implementation_of
 
 
 def assert_conforms(
-    quantizer: Implementation | str,
+    quantizer: Implementation | Callable[[], Implementation] | str,
     *,
     only: Sequence[str] = (),
     profile: str = "default",
@@ -26,7 +26,8 @@ def assert_conforms(
 ) -> None:
     """Raise AssertionError, with the report of a run as its message, unless the quantizer conforms to the laws.
 
-    quantizer: an `Implementation`, or the name of a target as on the command line. only: ids of laws or patterns such
+    quantizer: an `Implementation`, a function that returns one, such as the `adapter` that `vq-check describe` prints,
+    a torch module or its class, or the name of a target as on the command line. only: ids of laws or patterns such
     as "rotation.*"; empty for all. profile: quick, default or thorough. seed: None for the same examples each time.
     strict: let a broken should-law fail too. expectations: a TOML file of laws that are expected to break.
 
@@ -40,7 +41,7 @@ def assert_conforms(
     catalogue = laws()
     chosen = select(catalogue, only)
     expected = load(Path(expectations), catalogue) if expectations else ()
-    tested = implementation_of(quantizer) if isinstance(quantizer, str) else quantizer
+    tested = implementation_of(quantizer) if isinstance(quantizer, str) else described("quantizer", quantizer, {})
     versions = versions_of(tested)
     ended = [judge(catalogue[law], tested, profile, seed)[0] for law in chosen]
     result = Result(Plan(tested.name, chosen, profile, seed), versions, expect(ended, expected, tested.name, versions))

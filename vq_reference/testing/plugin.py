@@ -7,6 +7,8 @@ imports neither torch nor hypothesis before one is.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -41,8 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--vq-profile", choices=("quick", "default", "thorough"), default="default", help="examples drawn for each law"
     )
     group.addoption("--vq-seed", type=int, metavar="N", help="explore other examples than the fixed ones")
+    group.addoption("--vq-called", metavar="NAME", help="what an object of one's own is called in reports")
     group.addoption("--vq-device", metavar="DEVICE", help="where the target computes, such as cuda")
     group.addoption("--vq-dtype", metavar="DTYPE", help="what the target computes in, such as float64")
+    group.addoption("--vq-folder", metavar="DIR", help="where the target's own modules are found, besides sys.path")
     group.addoption("--vq-law", action="append", metavar="ID", help="run this law, and those named by further --vq-law")
     group.addoption("--vq-strict", action="store_true", help="let a broken should-law fail too")
     group.addoption("--vq-expectations", metavar="FILE", help="laws that are expected to break, and why (TOML)")
@@ -87,7 +91,11 @@ def implementation(request: pytest.FixtureRequest) -> Implementation:
     from vq_reference.testing.judge import versions_of
     from vq_reference.testing.targets import TargetUnavailable, implementation_of
 
-    given = {name: request.config.getoption(f"--vq-{name}") for name in ("device", "dtype")}
+    given = {name: request.config.getoption(f"--vq-{name}") for name in ("device", "dtype", "called")}
+    if folder := request.config.getoption("--vq-folder"):
+        # only now, when vq_reference is imported, since the folder may hold another copy; behind a release under test
+        asked = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path.insert(max((i + 1 for i, path in enumerate(sys.path) if path in asked), default=0), folder)
     try:
         made = implementation_of(request.param, **{name: value for name, value in given.items() if value})
     except TargetUnavailable as error:
@@ -173,6 +181,8 @@ class Accounts:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note what is planned; under pytest-xdist a worker does, and sends it along at its end."""
+        if session.config.option.collectonly:
+            return
         for item in session.items:
             law = law_of(item)
             if law:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -36,6 +37,11 @@ def show(console: Console, results: Mapping[str, Result], strict: bool) -> None:
     console.print(table(results, console.width))
     for alike in _alike(results).values():
         console.print(Padding(failure(alike), (0, 0, 1, 0)))
+    for reasons, names in _inapplicable(results).items():
+        lines = [Text(f"{len(laws):>3}  {why}: {', '.join(_by_family(laws))}") for why, laws in reasons]
+        console.print(_block("– not applicable", "dim", f" on {', '.join(names)}, for want of", lines))
+    if any(o.verdict is Verdict.NOT_APPLICABLE for result in results.values() for o in result.outcomes):
+        console.print()
     for name, result in results.items():
         failed = sum(outcome.fails(strict) for outcome in result.outcomes)
         demanded = "laws" if strict else "must-laws"
@@ -134,6 +140,34 @@ def failure(alike: Alike) -> Group:
     return _block(f"{sign} {laws}", style, f" ({outcome.level}) on {names}", list(_said(outcome, result)))
 
 
+Reasons = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def _inapplicable(results: Mapping[str, Result]) -> dict[Reasons, list[str]]:
+    """Return why laws were not applicable, as (what is wanting, the laws), and of which runs that is so.
+
+    A law that needs several things counts for the one that most laws need, so that the reasons are few.
+    """
+    alike: dict[Reasons, list[str]] = {}
+    for name, result in results.items():
+        left = {o.law: o.lacks or [o.message] for o in result.outcomes if o.verdict is Verdict.NOT_APPLICABLE}
+        reasons = []
+        while left:
+            counted = Counter(lacking for lacks in left.values() for lacking in lacks)
+            most = max(counted, key=lambda lacking: (counted[lacking], lacking))
+            reasons.append((most, tuple(law for law, lacks in left.items() if most in lacks)))
+            left = {law: lacks for law, lacks in left.items() if most not in lacks}
+        if reasons:
+            alike.setdefault(tuple(reasons), []).append(name)
+    return alike
+
+
+def _by_family(laws: Sequence[str]) -> Iterator[str]:
+    """Yield each law, or `family.*` for several of one family."""
+    families = Counter(law.split(".")[0] for law in laws)
+    yield from dict.fromkeys(f"{f}.*" if families[f := law.split(".")[0]] > 1 else law for law in laws)
+
+
 def _block(head: str, style: str, rest: str, lines: Sequence[Text]) -> Group:
     return Group(Text.assemble((head, style), rest), *(Padding(line, (0, 0, 0, INDENT)) for line in lines))
 
@@ -152,14 +186,14 @@ def _said(outcome: Outcome, result: Result) -> Iterator[Text]:
         yield Text(f"bound    {found.bound:.3g}, exceeded {found.margin:.3g} times")
     if found is None:
         return
+    yield Text("smallest input found:")
+    for line in found.inputs:
+        yield Text(line)
     if len(found.derivations) > FEW:
         names = ", ".join(derivation.split(": ")[0] for derivation in found.derivations)
         yield Text(f"bound from {names}: see `vq-check explain {outcome.law}`", style="dim")
     else:
         yield from (Text(f"bound from {derivation}", style="dim") for derivation in found.derivations)
-    yield Text("smallest input found:")
-    for line in found.inputs:
-        yield Text(line)
     bug = nearest_known_bug(outcome.law, result.outcomes)
     if bug:
         yield Text(f"nearest known bug: {bug}", style="bold")

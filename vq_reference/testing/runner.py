@@ -37,6 +37,8 @@ class Plan:
     environment: of the child; it decides which release of a package is found first. limit: seconds that one law may
     take. device, dtype: where and in what the target computes, as in torch; empty for what its adapter does by itself.
     release: (package, version) that the environment is to put first; a verdict on another one is no verdict.
+    called: the target as its user wrote it, where that is not `target`. folder: where its own modules are found; the
+    child runs in a folder of its own.
     """
 
     target: str
@@ -48,6 +50,8 @@ class Plan:
     device: str = ""
     dtype: str = ""
     release: tuple[str, str] | None = None
+    called: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,12 @@ class Result:
     plan: Plan
     versions: Mapping[str, str]
     outcomes: Sequence[Outcome]
+
+    @property
+    def never_made(self) -> str:
+        """Why the target could not be made, empty where it was: then it has no versions, and no law was run."""
+        lost = not self.versions and all(outcome.verdict is Verdict.NOT_RUN for outcome in self.outcomes)
+        return self.outcomes[0].message if lost and self.outcomes else ""
 
     @property
     def account(self) -> Account:
@@ -188,8 +198,10 @@ class _Child:
 
 def _command(plan: Plan, share: Sequence[str], events: Path) -> list[str]:
     chosen = [option for law in share for option in ("--vq-law", law)]
-    given = {"--vq-seed": plan.seed, "--vq-device": plan.device or None, "--vq-dtype": plan.dtype or None}
-    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    given = {"--vq-device": plan.device, "--vq-dtype": plan.dtype, "--vq-called": plan.called}
+    given["--vq-folder"] = plan.folder
+    options = [word for name, value in given.items() if value for word in (name, value)]
+    options += [] if plan.seed is None else ["--vq-seed", str(plan.seed)]
     return [
         *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", "."),
         # pytest's other modes put the folder that vq_reference lies in first on the path, before the release under test

@@ -6,10 +6,11 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,19 +80,23 @@ def ready(target: str) -> Ready:
     return READY[target]
 
 
-def implementation_of(target: str, dtype: str | None = None, device: str | None = None) -> Implementation:
+def implementation_of(
+    target: str, dtype: str | None = None, device: str | None = None, called: str | None = None
+) -> Implementation:
     """Return the implementation that a target names. Executes the code that it names.
 
     target: a ready adapter's name, `package.module:object` or `path/file.py:object`. The object is an Implementation, a
     function that returns one (with `dtype` and `device` handed on where it takes them), or a module or module class,
-    which is then described by measurement. dtype, device: None for the target's own. Raises TargetUnavailable.
+    which is then described by measurement. dtype, device: None for the target's own. called: what such an object is
+    called in reports; its target, if empty. Raises TargetUnavailable.
 
     >>> implementation_of("reference.oracle").precision.name
     'float64'
     """
     asked = {key: value for key, value in (("dtype", dtype), ("device", device)) if value is not None}
     if ":" in target:
-        return _described(target, object_of(target), asked)
+        called = called or target
+        return replace(described(called, object_of(target, called), asked), name=called)
     adapter = ready(target)
     try:
         return _called(target, adapter.make, asked)
@@ -104,30 +109,59 @@ def implementation_of(target: str, dtype: str | None = None, device: str | None 
         ) from error
 
 
-def object_of(target: str) -> Any:
-    """Return the object that `package.module:object` or `path/file.py:object` names. Raises TargetUnavailable."""
+def object_of(target: str, called: str | None = None) -> Any:
+    """Return the object that `package.module:object` or `path/file.py:object` names. Raises TargetUnavailable.
+
+    Modules are looked for in the current folder first, as by `python -m`. called: the target as messages name it.
+    """
     source, _, path = target.rpartition(":")
+    called = called or target
     if not source or not path:
-        raise TargetUnavailable(f"target {target!r}: expected package.module:object or path/file.py:object")
+        raise TargetUnavailable(f"target {called!r}: expected package.module:object or path/file.py:object")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what an import warns of is its author's business
-            found: Any = _file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
+            found: Any = _file(Path(source), called) if source.endswith(".py") else _module(source, called)
+    except TargetUnavailable:
+        raise
     except Exception as error:
-        raise TargetUnavailable(f"target {target}: {source} cannot be imported ({_said(error)})") from error
+        raise TargetUnavailable(f"target {called} cannot be imported ({_said(error)})") from error
     for step in path.split("."):
         if not hasattr(found, step):
-            near = difflib.get_close_matches(step, dir(found), n=3)
-            hint = f": did you mean {' or '.join(near)}?" if near else ""
-            raise TargetUnavailable(f"target {target}: {source} has no {path}{hint}")
+            there = [name for name in dir(found) if not name.startswith("__")]
+            near = difflib.get_close_matches(step, there, n=3)
+            hint = f": did you mean {' or '.join(near)}?" if near else f": there are {', '.join(there) or 'no names'}"
+            raise TargetUnavailable(f"target {called}: there is no {step} in {source.rpartition('/')[2]}{hint}")
         found = getattr(found, step)
     return found
 
 
-def _file(path: Path) -> Any:
-    """Import a file under its own name, its folder first on the path as for a script."""
+def require_file(path: Path, called: str) -> None:
+    """Raise TargetUnavailable for a file that is not there. Executes nothing."""
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path} in {Path.cwd()}")
+        there = sorted(str(path.with_name(each.name)) for each in path.parent.glob("*.py"))
+        near = difflib.get_close_matches(str(path), there, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "give its path from the current folder"
+        raise TargetUnavailable(f"target {called}: there is no file {path}: {hint}")
+
+
+def _module(name: str, called: str) -> Any:
+    """Import a module, the current folder first on the path."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and imports another one that is not
+        raise TargetUnavailable(
+            f"target {called}: there is no module {error.name}: install it, or run this in the folder where it lies"
+        ) from error
+
+
+def _file(path: Path, called: str) -> Any:
+    """Import a file under its own name, its folder first on the path as for a script."""
+    require_file(path, called)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -140,7 +174,11 @@ def _file(path: Path) -> Any:
     return module
 
 
-def _described(target: str, found: Any, asked: dict[str, str]) -> Implementation:
+def described(target: str, found: Any, asked: dict[str, str]) -> Implementation:
+    """Return the implementation that an object is, or makes, or is described as. Raises TargetUnavailable.
+
+    target: what the object is called in messages. asked: dtype and device, where they are asked for.
+    """
     if isinstance(found, Implementation):
         if asked:
             raise TargetUnavailable(f"target {target} is made already: name a function that takes {', '.join(asked)}")
@@ -164,7 +202,7 @@ def _described(target: str, found: Any, asked: dict[str, str]) -> Implementation
     except Exception as error:
         raise TargetUnavailable(f"target {target} cannot be made ({_said(error)})") from error
     if isinstance(made, nn.Module):
-        return _described(target, made, asked)
+        return described(target, made, asked)
     if not isinstance(made, Implementation):
         raise TargetUnavailable(f"target {target} returned a {type(made).__name__}: expected an Implementation")
     return made

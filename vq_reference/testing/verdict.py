@@ -27,7 +27,9 @@ class Counterexample:
     inputs: a line for each array and number that was drawn. what: the quantity that was measured, and where: the index
     of its worst entry; expected, actual, bound, margin: of that entry; None where the law ended otherwise, as by an
     exception. derivations: the bounds that the law is made of. fits: ratios of actual to expected that fit in every
-    entry. script: source that shows the fault alone; no_script: why there is none.
+    entry, and what the input shows. script: source that shows the fault alone; no_script: why there is none. case: the
+    input, exactly, as a pinned case holds it; None where the law asked for no layer of SimVQ, or called it in no
+    ordinary way.
     """
 
     inputs: Sequence[str]
@@ -41,6 +43,7 @@ class Counterexample:
     fits: Sequence[str] = ()
     script: str = ""
     no_script: str = ""
+    case: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Outcome:
     """One law on one implementation.
 
     level: "must" or "should". margins: the largest measured ÷ bound of each quantity, where the law held. message: what
-    was expected and found, or why the law does not apply. examples: how many inputs it was tried on. expectation: why
+    was expected and found, or why the law does not apply. lacks: what the law needs and the implementation does not
+    declare, in words. examples: how many inputs it was tried on. expectation: why
     the law is expected to break; one that then holds fails the run as much as a broken one.
     """
 
@@ -62,6 +66,7 @@ class Outcome:
     seconds: float = 0.0
     expectation: str = ""
     counterexample: Counterexample | None = None
+    lacks: Sequence[str] = ()
 
     @property
     def margin(self) -> float | None:
