@@ -73,6 +73,38 @@ def custom_function():
     return described("custom function", estimate=lambda x, q: _StraightThrough.apply(x, q.detach()))
 
 
+class _TrainsBothEnds(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, q):
+        return q.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g, g
+
+
+def output_trains_the_codes():
+    return described("output trains the codes", {"sync_nu": 1.0}, estimate=_TrainsBothEnds.apply)
+
+
+def synchronous_update():
+    def estimate(x, q):
+        return bracketed(x, q) + 0.25 * (q - q.detach())
+
+    return described("synchronous update", {"sync_nu": 0.25}, estimate=estimate)
+
+
+def synchronous_rotation():
+    def estimate(x, q):
+        return rotate(x, q.detach()) + 0.5 * (q - q.detach())
+
+    return described("synchronous rotation", {"sync_nu": 0.5, "estimator": "rotation"}, estimate=estimate)
+
+
+def no_estimator():
+    return described("no estimator", {"estimator": "none"}, estimate=lambda x, q: q)
+
+
 def rotation():
     return described("rotation", {"estimator": "rotation"}, estimate=lambda x, q: rotate(x, q.detach()))
 
@@ -181,6 +213,7 @@ TARGETS = {
     for make in (
         *(plain_sum, added_bracket, custom_function, rotation, expanded_square, one_token_at_a_time, one_hot_product),
         *(indices_of_32_bits, beta_on_the_codebook_half, summed_loss, one_square_for_both, double_precision),
+        *(output_trains_the_codes, synchronous_update, synchronous_rotation, no_estimator),
         *(without_a_loss, sequence_of_channels, image_in_a_dictionary, codes_as_columns, bare_function),
     )
 }

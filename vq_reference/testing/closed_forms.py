@@ -66,6 +66,13 @@ def loss_of(implementation: Implementation, case: Case, indices: Array) -> Loss:
     )
 
 
+def output_at_codes(implementation: Implementation, case: Case, indices: Array, g: Array) -> tuple[Array, Array]:
+    """Return what of the output's gradient g, (N, D), reaches the codes, (K, D), as declared; and its bound."""
+    u, size, at_q = implementation.precision.unit_roundoff, len(case.codes), implementation.sync_nu * g
+    lost = (1 + len(indices)) * implementation.precision.smallest_subnormal if implementation.sync_nu else 0.0
+    return nearest.gather_vjp(indices, at_q, size), bounds.codebook_gradient(at_q, indices, size, u) + lost
+
+
 def arrived(gradient: Array | None, like: Array) -> Array:
     """Return the gradient, and zeros for none at all: that is what an optimizer makes of it."""
     return np.zeros_like(like) if gradient is None else gradient

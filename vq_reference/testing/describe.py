@@ -290,6 +290,8 @@ def _conventions(description: Description, made: Implementation) -> None:
             arguments["estimator"] = repr(name)
         elif name != "straight_through":
             description.unknown.append(f"the estimator: its Jacobian is {name}, and no law knows that")
+        if "codebook_gradient" in made.capabilities and name != "none":
+            _synchronous(description, measure.sync_nu(made, case))
         metric = measure.metric(made, case)
         facts["metric"] = metric or "neither Euclidean nor cosine"
         if metric == "cosine":
@@ -310,6 +312,20 @@ def _conventions(description: Description, made: Implementation) -> None:
     facts["state changed in eval"] = ", ".join(measure.changed_state(made, case, training=False)) or "none"
     if changed:
         arguments["state_changes"] = repr(changed)
+
+
+def _synchronous(description: Description, nu: float | None) -> None:
+    """Say what of the output's gradient reaches the codes."""
+    if nu is None:
+        description.unknown.append("what the output's gradient does at the codes: no multiple of it arrives there")
+    elif nu:
+        description.arguments["sync_nu"] = f"{nu:.4g}"
+        description.facts["output's gradient at the codes"] = f"{nu:.4g} times"
+        description.notes.append(
+            f"the output's gradient reaches the chosen codes, {nu:.4g} times: the synchronous update of Huh et al., or "
+            "a stop-gradient that is missing. It is declared below as measured, and breaks no law. If it is not "
+            "meant, take sync_nu out"
+        )
 
 
 def _decode(description: Description) -> None:

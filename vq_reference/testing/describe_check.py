@@ -113,6 +113,11 @@ def _mathematics(implementation: Implementation) -> Iterator[DeclarationContradi
             found = measure.estimator(implementation, measure.probe(implementation, declared))
             if found != declared:
                 yield DeclarationContradicted("estimator", repr(declared), repr(found), "by its Jacobian in training")
+    if {"indices", "codebook_gradient"} <= has and any(f"estimator:{trained}" in has for trained in TRAINED):
+        shown = measure.sync_nu(implementation, measure.probe(implementation))
+        if shown is None or not measure.same(1 + shown, 1 + implementation.sync_nu, u):
+            found = "no multiple of the output's gradient" if shown is None else f"{shown:.6g}"
+            yield DeclarationContradicted("sync_nu", f"{implementation.sync_nu}", found, "by the gradient at the codes")
     if "loss" in has and "indices" in has:
         case = measure.probe(implementation)
         measured = measure.routing(implementation, case)

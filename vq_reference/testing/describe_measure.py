@@ -91,6 +91,17 @@ def estimator(implementation: Implementation, case: Case, training: bool = True)
     return next((name for name, expected in known.items() if same(jac, expected, u)), "other")
 
 
+def sync_nu(implementation: Implementation, case: Case) -> float | None:
+    """Return the share of the output's gradient that reaches the chosen codes; None where it is no multiple of it."""
+    g = np.cos(np.arange(case.x.size)).reshape(case.x.shape)  # no two tokens have the same, no sum of them is 0
+    answer = implementation.build(case.reference)(case.x, [Cotangent(g, 0.0)])
+    if answer.indices is None or answer.gradients[0].codebook is None:
+        return 0.0
+    at_codes = nearest.gather_vjp(answer.indices, g, len(case.codes))
+    share = _multiple(answer.gradients[0].codebook, at_codes, implementation.precision.unit_roundoff)
+    return None if share is None or np.isnan(share) else share
+
+
 def metric(implementation: Implementation, case: Case) -> Literal["euclidean", "cosine"] | None:
     """Return what the choice minimises; None where the case does not tell, or it is neither."""
     indices = implementation.build(case.reference)(case.x).indices

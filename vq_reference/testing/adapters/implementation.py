@@ -36,7 +36,11 @@ CAPABILITIES = {
 
 
 # What follows from other declarations, and is not declared itself.
-FOLLOWING = {"estimator": "any estimator", "euclidean": "a choice by Euclidean distance"}
+FOLLOWING = {
+    "estimator": "any estimator",
+    "trained": "an estimator that trains the input",
+    "euclidean": "a choice by Euclidean distance",
+}
 
 
 class Cotangent(NamedTuple):
@@ -144,6 +148,9 @@ class Implementation:
     loss_dtype: its name; None for the dtype that is computed in, or float32 where that is narrower.
     eval_estimator: the one in eval, where that is not the one of training; "none" for an output without a gradient.
     eval_loss: "zero" where eval gives no loss: the constant 0, or None in its place.
+    sync_nu: ν of the synchronous update, with which the output's gradient g reaches the chosen codes, too: ν·g each
+    (Huh et al., arXiv 2305.08842, eq. 21 of the draft; `sync_nu` in vqtorch). 1 where a backward hands the codes all
+    of it, 0 where it reaches the encoder alone.
     metric: what the choice minimises; "cosine" compares directions.
     state_changes: names of buffers that a forward in training may change.
     sizes: (D, K) where the implementation is an instance, whose sizes are given; None where any can be built.
@@ -164,6 +171,7 @@ class Implementation:
     loss_dtype: str | None = None
     eval_estimator: Estimator | Literal["as training"] = "as training"
     eval_loss: Literal["as training", "zero"] = "as training"
+    sync_nu: float = 0.0
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
     sizes: tuple[int, int] | None = None
@@ -177,6 +185,8 @@ class Implementation:
 
     def lacks(self, needs: frozenset[str]) -> list[str]:
         """Return, in words, what a law needs and this implementation does not declare."""
-        follows = {"estimator"} if any(c.startswith("estimator:") for c in self.capabilities) else set()
+        estimators = {capability for capability in self.capabilities if capability.startswith("estimator:")}
+        follows = {"estimator"} if estimators else set()
+        follows |= {"trained"} if estimators - {"estimator:none"} else set()
         follows |= {"euclidean"} if self.metric == "euclidean" else set()
         return [{**CAPABILITIES, **FOLLOWING}[need] for need in sorted(needs - self.capabilities - follows)]

@@ -52,6 +52,7 @@ def torch_quantizer(
     loss_value: Callable[[SimVQ], float] | None = None,
     loss_dtype: str | None = None,
     estimator: Estimator | Iterable[Estimator] = "straight_through",
+    sync_nu: float = 0.0,
     metric: Literal["euclidean", "cosine"] = "euclidean",
     unit_codes: bool = False,
     eval_as_training: bool = True,
@@ -83,6 +84,7 @@ def torch_quantizer(
     loss_reduction: "sum" where it is one over all N·D entries.
     loss_value: weight of the value, where the halves are not stopped from one another and it is not a + b.
     estimator: the one it trains with, or all that `make` can be asked for.
+    sync_nu: share of the output's gradient that reaches the chosen codes on purpose: ν of the synchronous update.
     metric: what the choice minimises. unit_codes: the output is a code divided by its length.
     loss_dtype: of the loss, None for `dtype`, or float32 where that is narrower.
     eval_as_training: whether the eval mode gives the same output and indices. eval_estimator: the estimator there,
@@ -176,6 +178,7 @@ def torch_quantizer(
         loss_dtype=loss_dtype,
         eval_estimator=eval_estimator,
         eval_loss=eval_loss,
+        sync_nu=sync_nu,
         metric=metric,
         state_changes=frozenset(state_changes),
         sizes=known,
