@@ -73,6 +73,24 @@ def custom_function():
     return described("custom function", estimate=lambda x, q: _StraightThrough.apply(x, q.detach()))
 
 
+def sum_from_the_left():
+    return described("sum from the left", estimate=lambda x, q: (q.detach() + x) - x.detach())
+
+
+def bare_sum_from_the_left():
+    return torch_estimator(lambda x, q: (q + x) - x.detach(), "straight_through", name="bare sum from the left")
+
+
+def sixteen_bits():
+    def choose(x, codes):
+        return (codes.square().sum(dim=-1) - 2 * x @ codes.T).argmin(dim=-1)
+
+    def loss(x, q, w, beta):
+        return two_halves(x.float(), q.float(), w, beta)
+
+    return described("sixteen bits", {"dtype": "bfloat16"}, choose=choose, loss=loss)
+
+
 class _TrainsBothEnds(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, q):
@@ -213,6 +231,7 @@ TARGETS = {
     for make in (
         *(plain_sum, added_bracket, custom_function, rotation, expanded_square, one_token_at_a_time, one_hot_product),
         *(indices_of_32_bits, beta_on_the_codebook_half, summed_loss, one_square_for_both, double_precision),
+        *(sum_from_the_left, bare_sum_from_the_left, sixteen_bits),
         *(output_trains_the_codes, synchronous_update, synchronous_rotation, no_estimator),
         *(without_a_loss, sequence_of_channels, image_in_a_dictionary, codes_as_columns, bare_function),
     )

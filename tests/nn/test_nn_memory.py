@@ -58,6 +58,6 @@ def test_forward_and_backward_never_hold_a_number_for_each_token_and_code():
 
 
 def test_the_chunk_bounds_memory_even_where_every_code_must_be_compared():
-    """The candidates of a chunk, CHUNK at most, each hold ten int64 or float64; a chunk of pairs, eight float64 more."""
+    """The candidates of a chunk, CHUNK at most, each hold ten int64 or float64; a chunk of pairs eight more."""
     tokens, codes, width = 2**9, 2**13, 13
     assert growth("equidistant", tokens, codes, width) < 8 * (10 + 8) * CHUNK
