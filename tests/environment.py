@@ -3,8 +3,8 @@
     python tests/environment.py py3.12-torch2.4-numpy2
 
 A factor names a version as far as it is written out, "torch2.15+" that one or a later one, "nightly" a torch that is
-not released; other factors name no version. The package under test has to come from the environment: a checkout that is
-imported in its place tests no wheel.
+not released; other factors name no version. A name without a torch stands for the one of the README. The package under
+test has to come from the environment: a checkout that is imported in its place tests no wheel.
 """
 
 import importlib.metadata
@@ -17,6 +17,9 @@ import numpy
 import torch
 
 import vq_reference
+
+STAND_FOR = {"oldest": "torch2.0-numpy1", "newest": "torch2.15+"}
+DEFAULT = "torch2.13"
 
 
 def unmet(factor, found):
@@ -37,11 +40,17 @@ def numbers(version):
     return tuple(map(int, re.match(r"\d+(?:\.\d+)*", version)[0].split(".")))
 
 
-def main(names):
+def factors(name):
+    """Return what the name of an environment asks for."""
+    asked = STAND_FOR.get(name, name).split("-")
+    return asked if any(re.match("torch|nightly", factor) for factor in asked) else [*asked, DEFAULT]
+
+
+def main(name):
     """Print the versions, and end with a message where one is not the one that is named."""
     found = {"py": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
     print(*(f"{name} {version}" for name, version in found.items()), sep=", ")
-    faults = [fault for name in names for factor in name.split("-") if (fault := unmet(factor, found))]
+    faults = [fault for factor in factors(name) if (fault := unmet(factor, found))]
     place = Path(vq_reference.__file__)
     if not place.is_relative_to(sys.prefix):
         faults.append(f"vq_reference {importlib.metadata.version('vq-reference')} is imported from {place.parent}")
@@ -50,4 +59,4 @@ def main(names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

@@ -40,13 +40,12 @@ def test_an_environment_ends_at_once_where_the_checkout_is_imported_or_a_version
     monkeypatch.setattr(environment.torch, "__version__", "2.13.0+cpu")
     monkeypatch.setattr(environment.vq_reference, "__file__", str(ROOT / "vq_reference" / "__init__.py"))
     with pytest.raises(SystemExit, match=r"expected torch 2\.0, found 2\.13\.0\+cpu; vq_reference .* is imported from"):
-        environment.main(["torch2.0", "upstream-1.20.10"])
+        environment.main("torch2.0")
 
 
 def test_every_environment_that_runs_the_package_begins_with_what_it_is_named_after():
-    for name, section in SETTINGS.items():
-        if name.startswith("testenv") and "commands_pre" in section and section["commands_pre"]:
-            assert section["commands_pre"].lstrip().startswith("{[testenv]named} "), name
+    assert SETTINGS["testenv"]["commands_pre"] == "python {tox_root}/tests/environment.py {env_name}"
+    assert not [name for name in SETTINGS if name.startswith("testenv:") and SETTINGS[name].get("commands_pre")]
     without = {name for name in SETTINGS if name.startswith("testenv:") and SETTINGS[name].get("commands_pre") == ""}
     assert without == {"testenv:lint", "testenv:evidence", "testenv:docs"}
 
@@ -77,3 +76,17 @@ def test_the_continuous_integration_ends_with_the_suite():
     names = re.split(r",\s*", SETTINGS["tox"]["env_list"])
     assert {"tests", "oldest", "newest", "lint", "wheel"} == set(names)
     assert names[-1] == "tests"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("oldest", ["torch2.0", "numpy1"]),
+        ("newest", ["torch2.15+"]),
+        ("nightly", ["nightly"]),
+        ("py3.10-torch2.6-numpy1", ["py3.10", "torch2.6", "numpy1"]),
+        *[(name, [*name.split("-"), "torch2.13"]) for name in ("tests", "verify", "upstream-1.20.10")],
+    ],
+)
+def test_a_name_asks_for_its_versions_and_else_for_the_default_torch(name, asked):
+    assert environment.factors(name) == asked
