@@ -69,7 +69,7 @@ class _Table:
     """
 
     def __init__(self, codes: Tensor) -> None:
-        self.scale = _power_of_two(torch.linalg.vector_norm(codes, torch.inf))
+        self.scale = _power_of_two(codes.abs().amax())  # many times faster than the norm of that name
         self.mean = (codes / self.scale).mean(dim=0)
         centred = codes / self.scale - self.mean
         norm = torch.linalg.vector_norm(centred, dim=1)
@@ -92,7 +92,7 @@ class _Table:
 
     def nearest(self, x: Tensor) -> Tensor:
         """Return the row of `self.codes` nearest to each token, −1 where nothing is: x (N, D), result (N,) int64."""
-        scale = torch.maximum(_power_of_two(torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True)), self.scale)
+        scale = torch.maximum(_power_of_two(x.abs().amax(dim=1, keepdim=True)), self.scale)
         ratio = self.scale / scale
         centred = x / scale - self.mean * ratio
         norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
