@@ -18,7 +18,7 @@ import torch
 
 import vq_reference
 
-STAND_FOR = {"oldest": "torch2.0-numpy1", "newest": "torch2.15+"}
+STAND_FOR = {"oldest": "torch2.0-numpy1", "newest": "torch2.15+", "packages": "torch2.10"}
 DEFAULT = "torch2.13"
 
 

@@ -84,6 +84,7 @@ def test_the_continuous_integration_ends_with_the_suite():
         ("oldest", ["torch2.0", "numpy1"]),
         ("newest", ["torch2.15+"]),
         ("nightly", ["nightly"]),
+        ("packages", ["torch2.10"]),
         ("py3.10-torch2.6-numpy1", ["py3.10", "torch2.6", "numpy1"]),
         *[(name, [*name.split("-"), "torch2.13"]) for name in ("tests", "verify", "upstream-1.20.10")],
     ],

@@ -21,7 +21,7 @@ GAIN = "lucidrains.ResidualVQ[2]"
 def require(distribution):
     module = MODULES.get(distribution, distribution)
     if module is not None and importlib.util.find_spec(module) is None:
-        pytest.skip(f"{distribution} is not installed: pip install '.[adapters]'")
+        pytest.skip(f"{distribution} is not installed: tox -e packages")
 
 
 @pytest.mark.parametrize("target", READY)
