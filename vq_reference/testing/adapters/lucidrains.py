@@ -21,11 +21,13 @@ from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
 
 PACKAGE = "vector-quantize-pytorch"
 HEADS = 2
+SYNC_NU = 0.5
 DECODE = "get_codes_from_indices"
 # arguments of each; heads and projections are seen through `_two_heads` and `_projected`
 MODES: Mapping[str, Mapping[str, Any]] = {
     "": {},
     "learnable": {"learnable_codebook": True, "ema_update": False},
+    "synchronous": {"learnable_codebook": True, "ema_update": False, "sync_update_v": SYNC_NU},
     "cosine": {"use_cosine_sim": True},
     "channel_first": {"channel_last": False},
     "image": {"accept_image_fmap": True},
@@ -65,7 +67,7 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
         return embed
 
     calls = {"heads": _two_heads, "separate_heads": _two_heads, "projections": _projected}
-    learned = mode == "learnable"
+    learned = mode in ("learnable", "synchronous")
     return torch_quantizer(
         make,
         codebook,
@@ -75,6 +77,7 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
         # of a learnable codebook: one mean square without a stop, which trains both ends
         loss_value=lambda wanted: wanted.commitment_weight,
         estimator=["straight_through", "rotation"] if "rotation_trick" in known else "straight_through",
+        sync_nu=MODES[mode].get("sync_update_v", 0.0),
         metric="cosine" if mode == "cosine" else "euclidean",
         unit_codes=mode == "cosine",
         eval_estimator="none",
