@@ -13,6 +13,7 @@ from vq_reference.testing.derivatives import Verdict, check_gradient
 from vq_reference.testing.mutants import Mutant
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+DROPS_EVERYTHING = nn.MultiheadAttention(3, 1, dropout=1.0)
 AGREES, DIFFERS, CANNOT_TELL = Verdict.AGREES, Verdict.DIFFERS, Verdict.CANNOT_TELL
 
 
@@ -45,6 +46,12 @@ class Hooked(nn.Linear):
 def tampered(x):
     y = x.exp()
     y.register_hook(lambda g: 2 * g)
+    return y
+
+
+def a_hundred_millionth_off(x):
+    y = x.exp()
+    y.register_hook(lambda g: (1 + 1e-8) * g)
     return y
 
 
@@ -109,6 +116,21 @@ CASES = [
         mutant("compare", "np.where(probe.pull <= n * u * size, size, probe.pull)", "probe.pull", "zero has no scale"),
         lambda x: x + (1.7 - x),
         AGREES,
+    ),
+    (
+        mutant("compare", "fits &= ~overruled(probe.autograd, slopes)", "pass", "a coarse step overrules a sharp one"),
+        a_hundred_millionth_off,
+        DIFFERS,
+    ),
+    (
+        mutant("compare", "n * u * 2 * h * probe.pull", "0", "a step from zero is taken to be without rounding"),
+        lambda x: DROPS_EVERYTHING(x, x, x),
+        AGREES,
+    ),
+    (
+        mutant("check", "if undecided else", "if False else", "a kink whose parts cancel is taken for a difference"),
+        lambda x: (x - X.to(x)).relu(),
+        CANNOT_TELL,
     ),
     (
         mutant("state", "random.setstate(self._python)", "pass", "Python's random numbers go on"),

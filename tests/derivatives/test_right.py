@@ -313,6 +313,14 @@ def test_torchs_own_modules_agree_in_training(module):
     assert report.agrees, report
 
 
+def test_an_attention_that_drops_everything_agrees():
+    """What is left is a bias of zero: the value says nothing of how far a step away is rounded."""
+    module, x = nn.MultiheadAttention(DIM, 1, dropout=1.0), tokens()[None]
+    for seed in range(5):
+        report = check_gradient(module, (x, x, x), seed=seed)
+        assert report.agrees, report
+
+
 def test_a_backward_hook_that_only_looks_agrees():
     module, seen = Program(lambda m, x: m.transform(x).exp()), []
     module.transform.register_full_backward_hook(lambda module, inputs, outputs: seen.append(outputs))

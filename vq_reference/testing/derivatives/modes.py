@@ -12,7 +12,7 @@ not*. Everything behind a stop is computed from constants, and comes out the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,6 +46,8 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def compute() -> Any:
             return func(*args, **kwargs)
 
+        if self.tape.replaying:
+            return self.tape.replayed(op.name, compute, lambda: written_tensors(op, args, kwargs))
         live = [tensor for tensor in tensors((*args, *kwargs.values())) if tensor.requires_grad]
         written = written_tensors(op, args, kwargs)
         carries = bool(live) and torch.is_grad_enabled()
@@ -76,8 +78,6 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.tape.obstacle(f"{op.name} writes in place into memory that a stopped and a live tensor share")
 
     def _note_coarser(self, live: list[Tensor], result: Any) -> None:
-        if self.tape.replaying:
-            return
         finest = min(torch.finfo(t.dtype).eps for t in live)
         for tensor in tensors(result if isinstance(result, (list, tuple)) else (result,)):
             if tensor.is_floating_point() and torch.finfo(tensor.dtype).eps > finest:
@@ -90,6 +90,7 @@ def _is_real(tensor: Tensor) -> bool:
 
 _READ_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _WRITE_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+_WATCHED = frozenset((_READ_DATA, _WRITE_DATA, Tensor.tolist, Tensor.detach_))
 
 
 class _Attributes(TorchFunctionMode):
@@ -99,27 +100,29 @@ class _Attributes(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch._C._are_functorch_transforms_active():
+            self.tape.obstacle("a torch.func transform (vmap, grad, jvp) runs inside")
+        if func not in _WATCHED:
+            return func(*args, **kwargs)
 
         def compute() -> Any:
             return func(*args, **kwargs)
 
-        if torch._C._are_functorch_transforms_active():
-            self.tape.obstacle("a torch.func transform (vmap, grad, jvp) runs inside")
-        subject = args[0] if args and isinstance(args[0], Tensor) else None
-        if subject is None or not subject.requires_grad:
+        subject = args[0]
+        if not subject.requires_grad:
             result = compute()
             if func == _READ_DATA:
                 self.tape.alias(result)
             return result
-        if func == _READ_DATA or func is Tensor.tolist:
-            return self.tape.unfollowed(self.tape.stopped)(_name(func), compute, [], [subject])
-        if func is Tensor.detach_:
-            compute()  # first, so that the recorded value may be written into it
-            return self.tape.unfollowed(self.tape.stopped)("Tensor.detach_", lambda: subject, [subject], [])
         if func == _WRITE_DATA:
             self.tape.obstacle("Tensor.data is assigned on a tensor that carries a gradient")
-        return compute()
+            return compute()
+        if func is Tensor.detach_:
+            compute()  # first, so that the recorded value may be written into it
+            return self._stopped("Tensor.detach_", lambda: subject, [subject], [])
+        return self._stopped("Tensor.data" if func == _READ_DATA else "Tensor.tolist", compute, [], [subject])
 
-
-def _name(func: Any) -> str:
-    return "Tensor.data" if func == _READ_DATA else f"Tensor.{func.__name__}"
+    def _stopped(self, name: str, compute: Callable[[], Any], written: list[Tensor], sources: list[Tensor]) -> Any:
+        if self.tape.replaying:
+            return self.tape.unfollowed(self.tape.replayed)(name, compute, lambda: written)
+        return self.tape.unfollowed(self.tape.stopped)(name, compute, written, sources)

@@ -20,6 +20,7 @@ class Probe:
 
     direction: tensor name -> what to add for t = 1. unit: the slope that counts as 1 when results are reported.
     measure: outputs -> the numbers. size: outputs -> the sums of absolute terms in them. names: what each is called.
+    owners: the output that each is of.
     autograd: their slopes along `direction`. pull: Σ|∂/∂x · direction|. reach: Σ|∂/∂x · x|.
     cotangents: output name and weights of each number; empty where the numbers are the entries themselves.
     """
@@ -28,6 +29,7 @@ class Probe:
     measure: Callable[[Outputs], Floats]
     size: Callable[[Outputs], Floats]
     names: list[str]
+    owners: list[str]
     autograd: Floats
     pull: Floats
     reach: Floats
@@ -50,7 +52,7 @@ def length(tensor: Tensor) -> float:
     >>> length(torch.tensor([3.0, -3.0])), length(torch.zeros(2))
     (3.0, 1.0)
     """
-    root = float(tensor.square().mean().sqrt()) if tensor.numel() else 0.0
+    root = float(torch.linalg.vector_norm(tensor)) / max(tensor.numel(), 1) ** 0.5
     return root if root > 0 and np.isfinite(root) else 1.0
 
 
@@ -66,33 +68,33 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
 
     A single wrong entry of the Jacobian shows in a random direction with probability one.
     """
-    draw, probes = _normal(seed), []
+    draw, probes = _entries_of_size_one(seed), []
     without = set(subject.origin)
+    lengths = {name: length(x) for name, x in subject.origin.items()}
     with vector_products(subject) as (live, product):
         for k in range(directions):
-            direction = {name: length(x) * draw(x) for name, x in subject.origin.items()}
+            direction = {name: draw(x).mul_(lengths[name]) for name, x in subject.origin.items()}
             # a single number needs no weight, and is easier to read without
             weights = {name: draw(y) if y.numel() > 1 else torch.ones_like(y) for name, y in live.items()}
             sums = np.zeros((3, len(live)))
             for row, name in enumerate(live):
                 for tensor, g in product(name, weights[name].to(live[name].dtype)).items():
                     g = g.to(torch.float64)
-                    if bool((g != 0).any()):
+                    if tensor in without and bool(g.any()):
                         without.discard(tensor)
-                    moved = g * direction[tensor]
-                    still = (g * subject.origin[tensor]).nan_to_num().abs()
-                    sums[:, row] += float(moved.sum()), float(moved.nan_to_num().abs().sum()), float(still.sum())
+                    moved, still = g * direction[tensor], g * subject.origin[tensor]
+                    sums[:, row] += float(moved.sum()), _absolute_sum(moved), _absolute_sum(still)
             cotangents = tuple(weights.items())
             names = [f"{name} along direction {k + 1}" for name in live]
             slopes, pull, reach = sums
             measure, size = _weighted(cotangents), _sizes(cotangents)
-            probes.append(Probe(direction, measure, size, names, slopes, pull, reach, cotangents))
+            probes.append(Probe(direction, measure, size, names, list(live), slopes, pull, reach, cotangents))
         return Plan(probes, {name: y.detach() for name, y in live.items()}, sorted(without))
 
 
 def every_entry(subject: Subject, seed: int) -> Plan:
     """Plan each coordinate of each tensor on its own, and each entry of each output: the full Jacobian."""
-    draw = _normal(seed)
+    draw = _entries_of_size_one(seed)
     with vector_products(subject) as (live, product):
         outputs = {name: y.detach() for name, y in live.items()}
         blocks: dict[str, list[Tensor]] = {name: [] for name in subject.origin}
@@ -103,6 +105,7 @@ def every_entry(subject: Subject, seed: int) -> Plan:
                 for tensor, g in product(name, one).items():
                     blocks[tensor].append(g.to(torch.float64).flatten() / weight)
     names = [f"{name}{coordinate(k, y.shape)}" for name, y in outputs.items() for k in range(y.numel())]
+    owners = [name for name, y in outputs.items() for _ in range(y.numel())]
     jacobians = {name: torch.stack(rows).cpu().numpy() for name, rows in blocks.items() if rows}
     without = [name for name, jacobian in jacobians.items() if not jacobian.any()]
     flat = {name: x.flatten().cpu().numpy() for name, x in subject.origin.items()}
@@ -116,7 +119,7 @@ def every_entry(subject: Subject, seed: int) -> Plan:
             of = [f"d {name} / d {tensor}{coordinate(k, x.shape)}" for name in names]
             direction, unit = along(x, k)
             slopes = unit * jacobian[:, k]
-            probes.append(Probe({tensor: direction}, entries, _absolute, of, slopes, pull, reach, unit=unit))
+            probes.append(Probe({tensor: direction}, entries, _absolute, of, owners, slopes, pull, reach, unit=unit))
     return Plan(probes, outputs, without)
 
 
@@ -134,7 +137,8 @@ def single(subject: Subject, output: str, weight: Tensor, tensor: str, k: int, g
     pull, reach = np.array([float(finite.sum()) * moved]), np.array([float((finite * x.abs()).sum())])
     cotangents = ((output, weight),)
     unit = moved * float(weight.view(-1)[place])
-    return Probe({tensor: direction}, _weighted(cotangents), _sizes(cotangents), [of], slope, pull, reach, unit=unit)
+    measure, size = _weighted(cotangents), _sizes(cotangents)
+    return Probe({tensor: direction}, measure, size, [of], [output], slope, pull, reach, unit=unit)
 
 
 def coordinate(k: int, shape: torch.Size) -> str:
@@ -146,9 +150,19 @@ def coordinate(k: int, shape: torch.Size) -> str:
     return str([int(i) for i in np.unravel_index(k, tuple(shape))]) if shape else ""
 
 
-def _normal(seed: int) -> Callable[[Tensor], Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return lambda like: torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device)
+def _entries_of_size_one(seed: int) -> Callable[[Tensor], Tensor]:
+    """Return what draws entries of root mean square 1: uniform, which takes a third of the time of normal ones."""
+    generator, end = torch.Generator().manual_seed(seed), 3**0.5
+
+    def draw(like: Tensor) -> Tensor:
+        entries = torch.empty(like.shape, dtype=torch.float64).uniform_(-end, end, generator=generator)
+        return entries.to(like.device)
+
+    return draw
+
+
+def _absolute_sum(terms: Tensor) -> float:
+    return float(torch.linalg.vector_norm(terms.nan_to_num(), 1))
 
 
 def _one_entry(like: Tensor, k: int, weight: float) -> Tensor:

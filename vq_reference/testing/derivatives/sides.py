@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ _CHECKPOINT, _HOOK = checkpoint.CheckpointFunction, BackwardHookFunction
 def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, Tensor], dict[str, Tensor]]]]:
     """Run the program as it is; yield the outputs that carry a gradient, and (output name, g) -> J'g by autograd."""
     with subject.at() as (leaves, call):
-        outputs = {name: tensor for name, tensor in call().items() if tensor.requires_grad}
+        outputs = {name: tensor for name, tensor in call(nullcontext()).items() if tensor.requires_grad}
         # a reentrant checkpoint refuses torch.autograd.grad
         reentrant = _CHECKPOINT.__name__ in Graph(outputs.values(), leaves.values()).custom_functions()
 
@@ -42,7 +42,7 @@ def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, 
                 output = outputs[name]
                 found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
             return {
-                leaf: torch.zeros_like(tensor) if grad is None else grad.detach().clone()
+                leaf: torch.zeros_like(tensor) if grad is None else grad.detach()
                 for (leaf, tensor), grad in zip(leaves.items(), found, strict=True)
             }
 
@@ -66,8 +66,8 @@ class DeclaredFunction:
             **functions,
         }
         with subject.at() as (leaves, call):
-            with standing_in(self._functions), following(self.tape):
-                outputs = call()
+            with standing_in(self._functions):
+                outputs = call(following(self.tape))
             live = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
             graph = Graph(live.values(), leaves.values())
         self.outputs = {name: tensor.detach() for name, tensor in live.items()}
@@ -82,21 +82,21 @@ class DeclaredFunction:
         self.unit_roundoff = torch.finfo(self.coarsest).eps / 2
         self.tape.coarse.clear()
 
-    def __call__(self, shift: Point) -> Outputs:
-        """Return the outputs at the origin moved by `shift`. Raises DivergedError when the program took another way."""
+    def _replay(self, direction: Point, t: float) -> Outputs:
         self.tape.rewind()
-        with self._subject.at(shift) as (_, call), standing_in(self._functions), following(self.tape):
-            outputs = call()
+        with self._subject.at(direction, t) as (_, call):
+            outputs = call(following(self.tape))
         self.tape.finish()
         return {name: outputs[name].detach() for name in self.outputs}
 
     def slope(self, direction: Point, measure: Callable[[Outputs], Floats], h: float, noise: Floats) -> Slope:
-        """Return the slope of ``measure(outputs)`` along `direction` in four runs; see step.py."""
+        """Return the slope of ``measure(outputs)`` along `direction` in four runs; see step.py.
 
-        def value(t: float) -> Floats:
-            return measure(self({name: t * tensor for name, tensor in direction.items()}))
-
-        return slope((value(-h), value(-h / 2), measure(self.outputs), value(h / 2), value(h)), h, noise)
+        Raises DivergedError when the program takes another way there.
+        """
+        with standing_in(self._functions):
+            left, left_near, near, right = (measure(self._replay(direction, t)) for t in (-h, -h / 2, h / 2, h))
+        return slope((left, left_near, measure(self.outputs), near, right), h, noise)
 
 
 def entries(outputs: Outputs) -> Floats:

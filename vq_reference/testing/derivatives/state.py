@@ -54,6 +54,16 @@ class Attributes:
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.modules = modules
         self._saved = [(dict(vars(m)), {table: dict(vars(m)[table]) for table in self._TABLES}) for m in modules]
+        # found once, since there is a run for every step: what is a tensor, and what was compiled
+        self._tensors: list[tuple[nn.Module, str | None, str, Tensor]] = []
+        for module, (attributes, tables) in zip(modules, self._saved, strict=True):
+            for table in ("_parameters", "_buffers"):
+                held = ((name, tensor) for name, tensor in tables[table].items() if tensor is not None)
+                self._tensors += ((module, table, name, tensor) for name, tensor in held)
+            held = ((name, value) for name, value in attributes.items() if isinstance(value, Tensor))
+            self._tensors += ((module, None, name, tensor) for name, tensor in held)
+        self._compiled = [m for m in modules if eager(m) is not m]
+        self._compiled_in_place = [m for m in modules if vars(m).get("_compiled_call_impl") is not None]
 
     def put_back(self) -> None:
         """Give every module its attributes back, the very same objects."""
@@ -63,23 +73,26 @@ class Attributes:
             for table, entries in tables.items():
                 vars(module)[table].clear()
                 vars(module)[table].update(entries)
-            for name, parameter in tables["_parameters"].items():
-                if parameter is not None:
-                    setattr(module, name, parameter)  # by setattr: nn.RNN keeps a second list of its own
+        for module, table, name, tensor in self._tensors:
+            if _keeps_a_list_of_its_own(module) and table == "_parameters":
+                setattr(module, name, tensor)
 
     def replace(self, copy: Callable[[Tensor], Tensor]) -> None:
         """Put a `copy` in the place of each parameter, buffer and tensor attribute; compiled modules run eagerly."""
-        for module, (attributes, tables) in zip(self.modules, self._saved, strict=True):
-            for name, tensor in (*tables["_parameters"].items(), *tables["_buffers"].items()):
-                if tensor is not None:
-                    setattr(module, name, copy(tensor))
-            for name, value in attributes.items():
-                if isinstance(value, Tensor):
-                    setattr(module, name, copy(value))
-            if eager(module) is not module:
-                vars(module)["forward"] = eager(module).forward
-            if attributes.get("_compiled_call_impl") is not None:
-                vars(module)["_compiled_call_impl"] = None
+        for module, table, name, tensor in self._tensors:
+            if _keeps_a_list_of_its_own(module):
+                setattr(module, name, copy(tensor))
+            else:
+                (vars(module) if table is None else vars(module)[table])[name] = copy(tensor)
+        for module in self._compiled:
+            vars(module)["forward"] = eager(module).forward
+        for module in self._compiled_in_place:
+            vars(module)["_compiled_call_impl"] = None
+
+
+def _keeps_a_list_of_its_own(module: nn.Module) -> bool:
+    """Whether the module has to be told of a new parameter: nn.RNN does. The others' setattr takes longer than a copy."""
+    return type(module).__setattr__ is not nn.Module.__setattr__
 
 
 def eager(function: Any) -> Any:

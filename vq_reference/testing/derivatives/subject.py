@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -11,18 +11,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from vq_reference.testing.derivatives.reach import modules_of
-from vq_reference.testing.derivatives.state import (
-    Attributes,
-    Randomness,
-    compiled,
-    compiling_nothing,
-    default_dtype,
-    eager,
-)
+from vq_reference.testing.derivatives.state import Attributes, Randomness, compiled, default_dtype, eager
 from vq_reference.testing.derivatives.structure import named_tensors
 
 Point = Mapping[str, Tensor]
 Outputs = dict[str, Tensor]
+Call = Callable[[AbstractContextManager[None]], Outputs]
 
 
 class Subject:
@@ -61,15 +55,16 @@ class Subject:
                 f"nothing to differentiate by: no floating tensor among {', '.join(available) or 'no input'}"
             )
         self._names = {id(tensor): name for name, tensor in chosen.items()}
-        self.origin = {name: tensor.detach().to(torch.float64).clone() for name, tensor in chosen.items()}
+        self.origin = {name: tensor.detach().to(torch.float64, copy=True) for name, tensor in chosen.items()}
         self._attributes, self._randomness = Attributes(self.modules), Randomness(self.modules)
         self.passes = 0
 
     @contextmanager
-    def at(self, shift: Point | None = None) -> Iterator[tuple[dict[str, Tensor], Callable[[], Outputs]]]:
-        """Move the origin by `shift`; yield the new leaves (name -> tensor) and the call that returns the outputs.
+    def at(self, direction: Point | None = None, t: float = 0.0) -> Iterator[tuple[dict[str, Tensor], Call]]:
+        """Move the origin by t · direction; yield the new leaves (name -> tensor) and the call of the program.
 
-        Whatever needs the program's own state, backward through a checkpoint among it, belongs into the context.
+        The call takes a context for the program alone, and returns the outputs. Whatever needs the program's own state,
+        backward through a checkpoint among it, belongs into the context of `at`.
         """
         leaves: dict[str, Tensor] = {}
         twins: dict[int, Tensor] = {}
@@ -77,7 +72,8 @@ class Subject:
         def copy(tensor: Tensor) -> Tensor:
             if id(tensor) not in twins:
                 name = self._names.get(id(tensor))
-                twins[id(tensor)] = twin = _twin(tensor, shift.get(name) if shift and name else None, name is not None)
+                move = direction.get(name) if direction and name else None
+                twins[id(tensor)] = twin = _twin(tensor, move, t, name is not None)
                 if name is not None:
                     leaves[name] = twin
             return twins[id(tensor)]
@@ -85,12 +81,14 @@ class Subject:
         self._attributes.replace(copy)
         inputs = [copy(x) if isinstance(x, Tensor) else x for x in self._leaves]
 
-        def call() -> Outputs:
+        def call(within: AbstractContextManager[None]) -> Outputs:
             self.passes += 1
             # a leaf may not be changed in place, and in training an input is none
             given = [x.clone() if isinstance(x, Tensor) and x.requires_grad else x for x in inputs]
             args, kwargs = tree_unflatten(given, self._structure)
-            found = dict(named_tensors(self.function(*args, **kwargs), "output"))
+            with within:
+                returned = self.function(*args, **kwargs)
+            found = dict(named_tensors(returned, "output"))
             return {
                 name: torch.view_as_real(tensor) if tensor.is_complex() else tensor
                 for name, tensor in found.items()
@@ -98,7 +96,7 @@ class Subject:
             }
 
         try:
-            with default_dtype(torch.float64), compiling_nothing(), torch.enable_grad():
+            with default_dtype(torch.float64), torch.enable_grad():
                 yield leaves, call
         finally:
             self._attributes.put_back()
@@ -134,13 +132,16 @@ def _choose(
     return chosen
 
 
-def _twin(tensor: Tensor, shift: Tensor | None, leaf: bool) -> Tensor:
-    twin = tensor.detach().to(torch.float64) if tensor.is_floating_point() else tensor.detach()
-    twin = twin.clone() if shift is None else twin + shift
-    twin.requires_grad_(leaf or tensor.requires_grad)
+def _twin(tensor: Tensor, direction: Tensor | None, t: float, leaf: bool) -> Tensor:
+    twin = tensor.detach()
+    dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
+    twin = twin.to(dtype, copy=True) if direction is None else torch.add(twin.to(dtype), direction, alpha=t)
+    live = leaf or tensor.requires_grad
     if isinstance(tensor, nn.Parameter):
-        twin = nn.Parameter(twin.detach(), requires_grad=twin.requires_grad)
+        twin = nn.Parameter(twin, requires_grad=live)
         for hook in (tensor._backward_hooks or {}).values():
             twin.register_hook(hook)  # type: ignore[no-untyped-call]
+    else:
+        twin.requires_grad_(live)
     vars(twin).update(vars(tensor))
     return twin
