@@ -13,7 +13,7 @@ DIRECTIONS = 8
 
 
 def beside_a_kink(subject: Subject, declared: DeclaredFunction, output: str, seed: int) -> Comparison | None:
-    """Return a comparison of this output, along one of some other random directions, that is undecided; None if none is.
+    """Return a comparison of this output, along another random direction, that is undecided; None where none is.
 
     One kink shows, since the slopes on its two sides are further apart than autograd and their mean. Several kinks in
     one point need not: ReLUs at zero, which pass Σ cᵢ·max(dᵢ, 0) along d, and 0 by autograd, differ by ½ Σ cᵢdᵢ, and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,7 @@ class DeclaredFunction:
     """The program with each stopped value held at what it was at the origin: smooth where the program is a staircase.
 
     outputs: at the origin. tape: what was recorded there. coarsest: dtype that a gradient passes, and
-    unit_roundoff of it.
-    obstacles: why it cannot be followed; then it must not be called.
+    unit_roundoff of it. obstacles: why it cannot be followed; then no slope must be asked for.
     """
 
     def __init__(self, subject: Subject, functions: Mapping[type, Callable[..., Any]]) -> None:
@@ -81,12 +81,25 @@ class DeclaredFunction:
         self.coarsest = max((torch.float64, *on_the_way), key=lambda dtype: torch.finfo(dtype).eps)
         self.unit_roundoff = torch.finfo(self.coarsest).eps / 2
         self.tape.coarse.clear()
+        self._replays = True
+
+    def unfollowed(self) -> DeclaredFunction:
+        """Return the function by runs that do not follow the tape: the program as it is, and faster.
+
+        Without stops the two are one. But a program that does something else beside the origin is not noticed.
+        """
+        twin = copy(self)
+        twin._replays = False
+        return twin
 
     def _replay(self, direction: Point, t: float) -> Outputs:
-        self.tape.rewind()
         with self._subject.at(direction, t) as (_, call):
-            outputs = call(following(self.tape))
-        self.tape.finish()
+            if self._replays:
+                self.tape.rewind()
+                outputs = call(following(self.tape))
+                self.tape.finish()
+            else:
+                outputs = call(nullcontext())
         return {name: outputs[name].detach() for name in self.outputs}
 
     def slope(self, direction: Point, measure: Callable[[Outputs], Floats], h: float, noise: Floats) -> Slope:

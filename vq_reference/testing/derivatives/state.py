@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_bytes = pickle.dumps  # of states with arrays in them, which == does not compare
-
 
 class Randomness:
     """The state of every random number generator that a module may draw from, its own ones included."""
@@ -24,7 +21,7 @@ class Randomness:
         self._own = [(generator, generator.get_state()) for generator in own]
         self._torch = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        self._numpy = np.random.get_state(legacy=False)  # noqa: NPY002  # the global one is what a module may use
+        self._numpy = _numpys_state()
         self._draws_by_numpy: bool | None = None
         self._python = random.getstate()
 
@@ -37,10 +34,21 @@ class Randomness:
             torch.cuda.set_rng_state_all(self._cuda)
         if self._draws_by_numpy is None:
             # numpy's takes longer than a small module's forward: what the first run does not move is left alone
-            self._draws_by_numpy = _bytes(np.random.get_state(legacy=False)) != _bytes(self._numpy)  # noqa: NPY002
+            self._draws_by_numpy = not _same(_numpys_state(), self._numpy)
         if self._draws_by_numpy:
             np.random.set_state(self._numpy)  # noqa: NPY002
         random.setstate(self._python)
+
+
+def _numpys_state() -> Any:
+    return np.random.get_state(legacy=False)  # noqa: NPY002  # the global one is what a module may use
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two states are equal: nested dicts with arrays in them, of which numpy says it entry by entry."""
+    if isinstance(one, dict):
+        return all(_same(one[key], other[key]) for key in one)
+    return bool(np.all(one == other))
 
 
 class Attributes:
@@ -57,11 +65,8 @@ class Attributes:
         # found once, since there is a run for every step: what is a tensor, and what was compiled
         self._tensors: list[tuple[nn.Module, str | None, str, Tensor]] = []
         for module, (attributes, tables) in zip(modules, self._saved, strict=True):
-            for table in ("_parameters", "_buffers"):
-                held = ((name, tensor) for name, tensor in tables[table].items() if tensor is not None)
-                self._tensors += ((module, table, name, tensor) for name, tensor in held)
-            held = ((name, value) for name, value in attributes.items() if isinstance(value, Tensor))
-            self._tensors += ((module, None, name, tensor) for name, tensor in held)
+            for place, values in (*tables.items(), (None, attributes)):
+                self._tensors += ((module, place, k, value) for k, value in values.items() if isinstance(value, Tensor))
         self._compiled = [m for m in modules if eager(m) is not m]
         self._compiled_in_place = [m for m in modules if vars(m).get("_compiled_call_impl") is not None]
 
@@ -73,17 +78,17 @@ class Attributes:
             for table, entries in tables.items():
                 vars(module)[table].clear()
                 vars(module)[table].update(entries)
-        for module, table, name, tensor in self._tensors:
-            if _keeps_a_list_of_its_own(module) and table == "_parameters":
+        for module, place, name, tensor in self._tensors:
+            if _keeps_a_list_of_its_own(module) and place == "_parameters":
                 setattr(module, name, tensor)
 
     def replace(self, copy: Callable[[Tensor], Tensor]) -> None:
         """Put a `copy` in the place of each parameter, buffer and tensor attribute; compiled modules run eagerly."""
-        for module, table, name, tensor in self._tensors:
+        for module, place, name, tensor in self._tensors:
             if _keeps_a_list_of_its_own(module):
                 setattr(module, name, copy(tensor))
             else:
-                (vars(module) if table is None else vars(module)[table])[name] = copy(tensor)
+                (vars(module) if place is None else vars(module)[place])[name] = copy(tensor)
         for module in self._compiled:
             vars(module)["forward"] = eager(module).forward
         for module in self._compiled_in_place:
@@ -91,7 +96,7 @@ class Attributes:
 
 
 def _keeps_a_list_of_its_own(module: nn.Module) -> bool:
-    """Whether the module has to be told of a new parameter: nn.RNN does. The others' setattr takes longer than a copy."""
+    """Whether a module has to be told of a new parameter: nn.RNN does. The others' setattr takes longer than a copy."""
     return type(module).__setattr__ is not nn.Module.__setattr__
 
 

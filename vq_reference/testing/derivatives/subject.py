@@ -54,8 +54,10 @@ class Subject:
             raise ValueError(
                 f"nothing to differentiate by: no floating tensor among {', '.join(available) or 'no input'}"
             )
-        self._names = {id(tensor): name for name, tensor in chosen.items()}
-        self.origin = {name: tensor.detach().to(torch.float64, copy=True) for name, tensor in chosen.items()}
+        self._names: dict[int, str] = {}
+        for name, tensor in chosen.items():
+            self._names.setdefault(id(tensor), name)  # a tensor given twice is one
+        self.origin = {name: chosen[name].detach().to(torch.float64, copy=True) for name in self._names.values()}
         self._attributes, self._randomness = Attributes(self.modules), Randomness(self.modules)
         self.passes = 0
 
@@ -72,8 +74,14 @@ class Subject:
         def copy(tensor: Tensor) -> Tensor:
             if id(tensor) not in twins:
                 name = self._names.get(id(tensor))
-                move = direction.get(name) if direction and name else None
-                twins[id(tensor)] = twin = _twin(tensor, move, t, name is not None)
+                if name is None:
+                    value = tensor.detach().clone()
+                    value = value.to(torch.float64) if tensor.is_floating_point() else value
+                elif direction is not None and name in direction:
+                    value = torch.add(self.origin[name], direction[name], alpha=t)
+                else:
+                    value = self.origin[name].clone()
+                twins[id(tensor)] = twin = _in_place_of(tensor, value, name is not None)
                 if name is not None:
                     leaves[name] = twin
             return twins[id(tensor)]
@@ -132,16 +140,14 @@ def _choose(
     return chosen
 
 
-def _twin(tensor: Tensor, direction: Tensor | None, t: float, leaf: bool) -> Tensor:
-    twin = tensor.detach()
-    dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
-    twin = twin.to(dtype, copy=True) if direction is None else torch.add(twin.to(dtype), direction, alpha=t)
+def _in_place_of(tensor: Tensor, value: Tensor, leaf: bool) -> Tensor:
+    """Return `value` with all else that `tensor` is: a parameter or not, its hooks, its attributes."""
     live = leaf or tensor.requires_grad
     if isinstance(tensor, nn.Parameter):
-        twin = nn.Parameter(twin, requires_grad=live)
+        value = nn.Parameter(value, requires_grad=live)
         for hook in (tensor._backward_hooks or {}).values():
-            twin.register_hook(hook)  # type: ignore[no-untyped-call]
+            value.register_hook(hook)  # type: ignore[no-untyped-call]
     else:
-        twin.requires_grad_(live)
-    vars(twin).update(vars(tensor))
-    return twin
+        value.requires_grad_(live)
+    vars(value).update(vars(tensor))
+    return value
