@@ -71,18 +71,22 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
     draw, probes = _entries_of_size_one(seed), []
     without = set(subject.origin)
     lengths = {name: length(x) for name, x in subject.origin.items()}
+    # all tensors as one: several operations on each take longer than the backward of a small program
     point = _joined(subject.origin, subject.origin)
     with vector_products(subject) as (live, product):
         for k in range(directions):
-            direction = {name: draw(x).mul_(lengths[name]) for name, x in subject.origin.items()}
-            move = _joined(direction, subject.origin)
+            move = draw(point)
+            parts = torch.split(move, [x.numel() for x in subject.origin.values()])  # type: ignore[no-untyped-call]
+            direction = {
+                name: part.view(x.shape).mul_(lengths[name]).to(x.device)
+                for (name, x), part in zip(subject.origin.items(), parts, strict=True)
+            }
             # a single number needs no weight, and is easier to read without
             weights = {name: draw(y) if y.numel() > 1 else torch.ones_like(y) for name, y in live.items()}
             sums = np.zeros((3, len(live)))
             for row, name in enumerate(live):
                 gradients = product(name, weights[name].to(live[name].dtype))
                 without = {tensor for tensor in without if not bool(gradients[tensor].any())}
-                # all tensors as one: several operations on each take longer than the backward of a small program
                 g = _joined(gradients, subject.origin)
                 moved, still = g * move, g * point
                 sums[:, row] = float(moved.sum()), _absolute_sum(moved), _absolute_sum(still)
@@ -165,7 +169,7 @@ def _entries_of_size_one(seed: int) -> Callable[[Tensor], Tensor]:
 
 def _joined(tensors: Point, order: Iterable[str]) -> Tensor:
     """Return all entries of the tensors as one vector, on the device of the first."""
-    flat = [tensors[name].flatten().to(torch.float64) for name in order]
+    flat = [tensors[name].flatten() for name in order]
     return torch.cat([part.to(flat[0].device) for part in flat])
 
 
