@@ -152,6 +152,11 @@ def test_an_operation_with_a_derivative_of_its_own_is_named():
     assert "fake_quantize" in reason(lambda x: torch.fake_quantize_per_tensor_affine(x.float(), 0.1, 0, -8, 7))
 
 
+def test_an_embedding_whose_gradient_is_scaled_is_named():
+    module = nn.Embedding(3, 2, scale_grad_by_freq=True)
+    assert "embedding.default has a derivative of its own" in reason(module, torch.tensor([0, 2, 2]))
+
+
 def test_a_functional_transform_is_named():
     assert "torch.func" in reason(lambda x: torch.func.vmap(lambda row: row.detach() * row)(x))
 

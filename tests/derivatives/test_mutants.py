@@ -43,6 +43,14 @@ class Hooked(nn.Linear):
         self.register_full_backward_hook(lambda module, inputs, outputs: None)
 
 
+class Padded(nn.Embedding):
+    def __init__(self) -> None:
+        super().__init__(3, 2, padding_idx=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.tensor([0, 1, 2, 1])) * x[:, :1]
+
+
 def tampered(x):
     y = x.exp()
     y.register_hook(lambda g: 2 * g)
@@ -88,7 +96,7 @@ CASES = [
         AGREES,
     ),
     (
-        mutant("modes", "elif self.tape.shares_a_stopped_value(tensor):", "elif False:", "unseen writes are let pass"),
+        mutant("modes", "if self.tape.shares_a_stopped_value(tensor):", "if False:", "unseen writes are let pass"),
         write_through_data,
         CANNOT_TELL,
     ),
@@ -101,6 +109,11 @@ CASES = [
         mutant("step", "np.abs(2 * bend_narrow - bend_wide)", "0 * bend_wide", "kinks are not looked for"),
         lambda x: (x * 0).abs() + (x - X.to(x)).relu(),
         CANNOT_TELL,
+    ),
+    (
+        mutant("ops", 'if op.name != "aten.embedding.default" or', "if True or", "padding is not held"),
+        Padded(),
+        AGREES,
     ),
     (
         mutant("compare", "(slope.error <= resolution(u) * scale)", "True", "an error of any size will do"),

@@ -313,6 +313,68 @@ def test_torchs_own_modules_agree_in_training(module):
     assert report.agrees, report
 
 
+class MeanTeacher(nn.Module):
+    """BYOL (arXiv 2006.07733). In ``cosine_similarity`` norms are clamped in place, where autograd does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.student = nn.Sequential(nn.Linear(DIM, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, DIM))
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+    def forward(self, x):
+        with torch.no_grad():
+            for slow, fast in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                slow.mul_(0.9).add_(fast, alpha=0.1)
+            wanted = self.teacher(x.flip(0))
+        return 2 - 2 * functional.cosine_similarity(self.student(x), wanted, dim=-1).mean()
+
+
+class MomentumEncoder(nn.Module):
+    """MoCo (arXiv 1911.05722): a key encoder that is assigned by its data, and a queue that forward writes into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(DIM, 2), nn.Linear(DIM, 2).requires_grad_(False)
+        self.register_buffer("queue", functional.normalize(torch.randn(2, 8), dim=0))
+
+    def forward(self, x):
+        q = functional.normalize(self.query(x), dim=1)
+        with torch.no_grad():
+            for fast, slow in zip(self.query.parameters(), self.key.parameters(), strict=True):
+                slow.data = slow.data * 0.9 + fast.data * 0.1
+            k = functional.normalize(self.key(1.1 * x), dim=1)
+        logits = torch.cat([(q * k).sum(1, keepdim=True), q @ self.queue.clone().detach()], dim=1)
+        with torch.no_grad():
+            self.queue[:, : len(k)] = k.t()
+        return functional.cross_entropy(logits, torch.zeros(len(x), dtype=torch.long))
+
+
+IDS = torch.tensor([[0, 1, 4], [1, 1, 2]])
+CAUSAL = torch.triu(torch.full((TOKENS, TOKENS), -torch.inf), 1)
+# module or callable, and its inputs
+OTHERS = {
+    "a mean teacher": (MeanTeacher, lambda: tokens()),
+    "a momentum encoder": (MomentumEncoder, lambda: tokens()),
+    "an embedding with padding": (lambda: nn.Embedding(CODES, DIM, padding_idx=1), lambda: IDS),
+    "an embedding with sparse gradients": (lambda: nn.Embedding(CODES, DIM, sparse=True), lambda: IDS),
+    "a mask of infinities": (lambda: lambda x, mask: (x @ x.t() + mask).softmax(-1) @ x, lambda: (tokens(), CAUSAL)),
+}
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["directions", "jacobian"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_people_train_with_agrees(name, full):
+    make, inputs = OTHERS[name]
+    torch.manual_seed(0)
+    report = check_gradient(make(), inputs(), full=full)
+    assert report.agrees, report
+
+
+def test_the_row_of_padding_is_held_as_a_stop():
+    report = check_gradient(nn.Embedding(CODES, DIM, padding_idx=1), IDS)
+    assert report.stops == ("embedding",)
+
+
 def test_an_attention_that_drops_everything_agrees():
     """What is left is a bias of zero: the value says nothing of how far a step away is rounded."""
     module, x = nn.MultiheadAttention(DIM, 1, dropout=1.0), tokens()[None]

@@ -21,8 +21,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vq_reference.testing.derivatives.ops import Op, called_from_autograd, describe, tensors, written_tensors
-from vq_reference.testing.derivatives.tape import Tape
+from vq_reference.testing.derivatives.ops import (
+    Op,
+    called_from_autograd,
+    describe,
+    has_its_own_derivative,
+    padding,
+    tensors,
+    written_tensors,
+)
+from vq_reference.testing.derivatives.tape import Tape, copy
 
 
 @contextmanager
@@ -51,12 +59,22 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         live = [tensor for tensor in tensors((*args, *kwargs.values())) if tensor.requires_grad]
         written = written_tensors(op, args, kwargs)
         carries = bool(live) and torch.is_grad_enabled()
-        self._refuse_unseen(op, live, written, carries)
+        if not carries and any(tensor.requires_grad for tensor in written):
+            before = [copy(tensor) for tensor in written]
+            result = self.tape.computed(op.name, compute, indices=False)
+            # cosine_similarity clamps its norms so: autograd need not see a clamp that has nothing to do
+            idle = op.clamps and all(torch.equal(old, new) for old, new in zip(before, written, strict=True))
+            if not idle:
+                self.tape.obstacle(f"{op.name} changes a tensor in place that carries a gradient, in a no_grad region")
+            return result
+        if carries and has_its_own_derivative(op, args):
+            self.tape.obstacle(f"{op.name} has a derivative of its own, which is not that of what it computes")
+        self._refuse_unseen(op, live, written)
         into_a_constant = self.tape.overwrites_a_stopped_value(written) or any(not _is_real(t) for t in written)
         if carries and into_a_constant:
             return self.tape.stopped(op.name, compute, written, [])
         if carries and not op.detaches and not op.staircase and kwargs.get("rounding_mode") is None:
-            result = self.tape.computed(op.name, compute, indices=True)
+            result = self.tape.computed(op.name, compute, indices=True, constant=padding(op, args))
             self._note_coarser(live, result)
             return result
         if live or op.draws:
@@ -66,15 +84,11 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.tape.alias(result)
         return result
 
-    def _refuse_unseen(self, op: Op, live: list[Tensor], written: list[Tensor], carries: bool) -> None:
-        if op.own_derivative and carries:
-            self.tape.obstacle(f"{op.name} has a derivative of its own, which is not that of what it computes")
+    def _refuse_unseen(self, op: Op, live: list[Tensor], written: list[Tensor]) -> None:
         if self.tape.uses_an_overwritten_value(live):
             self.tape.obstacle(f"{op.name} reads a live value by the second name (data, detach) of a constant")
         for tensor in written:
-            if tensor.requires_grad and not carries:
-                self.tape.obstacle(f"{op.name} changes a tensor in place that carries a gradient, in a no_grad region")
-            elif self.tape.shares_a_stopped_value(tensor):
+            if self.tape.shares_a_stopped_value(tensor):
                 self.tape.obstacle(f"{op.name} writes in place into memory that a stopped and a live tensor share")
 
     def _note_coarser(self, live: list[Tensor], result: Any) -> None:

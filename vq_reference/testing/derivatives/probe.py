@@ -72,11 +72,11 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
     without = set(subject.origin)
     lengths = {name: length(x) for name, x in subject.origin.items()}
     # all tensors as one: several operations on each take longer than the backward of a small program
-    point = _joined(subject.origin, subject.origin)
+    point = _joined(subject.origin, subject.origin).nan_to_num(0, 0, 0)  # what is infinite is not rounded
     with vector_products(subject) as (live, product):
         for k in range(directions):
             move = draw(point)
-            parts = torch.split(move, [x.numel() for x in subject.origin.values()])  # type: ignore[no-untyped-call]
+            parts = torch.split(move, [x.numel() for x in subject.origin.values()])
             direction = {
                 name: part.view(x.shape).mul_(lengths[name]).to(x.device)
                 for (name, x), part in zip(subject.origin.items(), parts, strict=True)
@@ -114,7 +114,7 @@ def every_entry(subject: Subject, seed: int) -> Plan:
     owners = [name for name, y in outputs.items() for _ in range(y.numel())]
     jacobians = {name: torch.stack(rows).cpu().numpy() for name, rows in blocks.items() if rows}
     without = [name for name, jacobian in jacobians.items() if not jacobian.any()]
-    flat = {name: x.flatten().cpu().numpy() for name, x in subject.origin.items()}
+    flat = {name: x.flatten().cpu().nan_to_num(0, 0, 0).numpy() for name, x in subject.origin.items()}
     sizes = {name: np.abs(np.nan_to_num(jacobian)) for name, jacobian in jacobians.items()}
     pull = sum((j.sum(axis=1) * length(subject.origin[name]) for name, j in sizes.items()), np.zeros(1))
     reach = sum((j @ np.abs(flat[name]) for name, j in sizes.items()), np.zeros(1))

@@ -43,7 +43,7 @@ def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, 
                 output = outputs[name]
                 found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
             return {
-                leaf: torch.zeros_like(tensor) if grad is None else grad.detach()
+                leaf: torch.zeros_like(tensor) if grad is None else grad.detach().to_dense()
                 for (leaf, tensor), grad in zip(leaves.items(), found, strict=True)
             }
 

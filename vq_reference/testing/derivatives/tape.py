@@ -21,12 +21,14 @@ class Event:
 
     name: the operation. held: position among its results -> the value to hand back on replay; empty for an operation
     that is simply computed again. structure: of the results, where all of them are held and nothing is left to compute.
+    constant: where the one result is held in part, and its values there.
     written: what the arguments that a stopping operation changed in place were after it.
     """
 
     name: str
     held: dict[int, Any] = field(default_factory=dict)
     structure: Any = None
+    constant: tuple[Tensor, Tensor] | None = None
     written: list[Tensor] = field(default_factory=list)
 
     def results(self) -> Any:
@@ -60,7 +62,7 @@ class Tape:
     @property
     def stops(self) -> list[str]:
         """Names of the operations that stopped a gradient, in order."""
-        names = (event.name for event in self.events if event.held or event.written)
+        names = (event.name for event in self.events if event.held or event.written or event.constant)
         return [name.removeprefix("aten.").removesuffix(".default") for name in names]
 
     def rewind(self) -> None:
@@ -79,10 +81,11 @@ class Tape:
         if text not in self.obstacles:
             self.obstacles.append(text)
 
-    def computed(self, name: str, compute: Callable[[], Any], indices: bool) -> Any:
+    def computed(self, name: str, compute: Callable[[], Any], indices: bool, constant: Tensor | None = None) -> Any:
         """Record an operation that is computed again on replay, apart from its `indices`.
 
         Those are the results that are no real tensors: integers, truth values, Python numbers. They are held.
+        constant: where the entries of a result, along its first dimensions, are held as well.
         """
         result = compute()
         event = Event(name)
@@ -90,6 +93,8 @@ class Tape:
             leaves, structure = tree_flatten(result)
             event.held = {k: copy(leaf) for k, leaf in enumerate(leaves) if _is_choice(leaf)}
             event.structure = structure if len(event.held) == len(leaves) > 0 else None
+        if constant is not None:
+            event.constant = constant, copy(result[constant])
         self.events.append(event)
         return result
 
@@ -116,6 +121,8 @@ class Tape:
         if event.written:
             for tensor, value in zip(written(), event.written, strict=True):
                 tensor.copy_(value)
+        if event.constant is not None:
+            result[event.constant[0]] = event.constant[1]
         if not event.held:
             return result
         leaves, structure = tree_flatten(result)
