@@ -69,6 +69,8 @@ def check_gradient(
         raise ValueError(f"directions is {directions}: expected at least 1")
     subject = Subject(function, inputs, kwargs or {}, wrt)
     notes: tuple[str, ...] = ()
+    if subject.hooked_late:
+        notes += (f"hooks on .grad, which run after autograd, are not checked: {', '.join(subject.hooked_late)}",)
     if subject.was_compiled:
         notes += ("compiled: what was checked is the eager original",)
     with compiling_nothing():

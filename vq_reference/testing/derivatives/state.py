@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map_only
 
 
 class Randomness:
@@ -63,10 +64,13 @@ class Attributes:
         self.modules = modules
         self._saved = [(dict(vars(m)), {table: dict(vars(m)[table]) for table in self._TABLES}) for m in modules]
         # found once, since there is a run for every step: what is a tensor, and what was compiled
-        self._tensors: list[tuple[nn.Module, str | None, str, Tensor]] = []
+        self._tensors: list[tuple[nn.Module, str | None, str, Any]] = []
         for module, (attributes, tables) in zip(modules, self._saved, strict=True):
-            for place, values in (*tables.items(), (None, attributes)):
-                self._tensors += ((module, place, k, value) for k, value in values.items() if isinstance(value, Tensor))
+            others = {name: value for name, value in attributes.items() if name not in self._TABLES}
+            for place, values in (*tables.items(), (None, others)):
+                self._tensors += (
+                    (module, place, name, value) for name, value in values.items() if _holds_tensors(value)
+                )
         self._compiled = [m for m in modules if eager(m) is not m]
         self._compiled_in_place = [m for m in modules if vars(m).get("_compiled_call_impl") is not None]
 
@@ -83,16 +87,24 @@ class Attributes:
                 setattr(module, name, tensor)
 
     def replace(self, copy: Callable[[Tensor], Tensor]) -> None:
-        """Put a `copy` in the place of each parameter, buffer and tensor attribute; compiled modules run eagerly."""
-        for module, place, name, tensor in self._tensors:
-            if _keeps_a_list_of_its_own(module):
-                setattr(module, name, copy(tensor))
+        """Put a `copy` in the place of each tensor, those in lists and dicts too; compiled modules run eagerly."""
+        for module, place, name, value in self._tensors:
+            twin = copy(value) if isinstance(value, Tensor) else tree_map_only(Tensor, copy, value)
+            if place == "_parameters" and _keeps_a_list_of_its_own(module):
+                setattr(module, name, twin)
             else:
-                (vars(module) if place is None else vars(module)[place])[name] = copy(tensor)
+                (vars(module) if place is None else vars(module)[place])[name] = twin
         for module in self._compiled:
             vars(module)["forward"] = eager(module).forward
         for module in self._compiled_in_place:
             vars(module)["_compiled_call_impl"] = None
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether a value is a tensor, or a list, tuple or dict with one in it."""
+    if not isinstance(value, (list, tuple, dict)):
+        return isinstance(value, Tensor)
+    return any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0])
 
 
 def _keeps_a_list_of_its_own(module: nn.Module) -> bool:

@@ -25,8 +25,8 @@ class Subject:
     Each run is given copies of inputs, parameters and buffers, in float64, and the same random numbers. So nothing
     that the run changes in place lasts, and two runs at the same point are the same run.
 
-    origin: name -> float64 copy of each tensor to differentiate by. was_compiled: see `state.compiled`.
-    passes: runs made so far.
+    origin: name -> float64 copy of each tensor to differentiate by. hooked_late: those whose ``.grad`` has hooks that
+    run after autograd. was_compiled: see `state.compiled`. passes: runs made so far.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Subject:
         available = {name: tensor for name, tensor in found.items() if id(tensor) in replaced}
         named = _parameters(roots)
         chosen = _choose(available, named, wrt)
+        self.hooked_late = [n for n, t in chosen.items() if getattr(t, "_post_accumulate_grad_hooks", None)]
         if not chosen:
             raise ValueError(
                 f"nothing to differentiate by: no floating tensor among {', '.join(available) or 'no input'}"
