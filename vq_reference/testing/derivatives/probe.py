@@ -49,8 +49,8 @@ class Plan:
 def length(tensor: Tensor) -> float:
     """Return the root mean square: what a change by 1 is relative to. 1 for a tensor of zeros or of nothing.
 
-    >>> length(torch.tensor([3.0, -3.0])), length(torch.zeros(2))
-    (3.0, 1.0)
+    >>> length(torch.tensor([3.0, -4.0, 0.0, 0.0])), length(torch.zeros(2))
+    (2.5, 1.0)
     """
     root = float(torch.linalg.vector_norm(tensor)) / max(tensor.numel(), 1) ** 0.5
     return root if root > 0 and np.isfinite(root) else 1.0
