@@ -1,8 +1,9 @@
 """Autograd against replay: the module's gradients are the differences of its own run with its stops held.
 
 Neither the oracle nor a closed form has a part in it: `test_derivatives.py` has those. On the releases of
-vector-quantize-pytorch about issue 177 (no loss in 1.20.0, half of it from 1.20.1, first good 1.20.11), a loss that hands the encoder nothing is
-consistent with its own stops as well: what tells is whom the gradient reaches, and the shares.
+vector-quantize-pytorch about issue 177 (no loss in 1.20.0, half of it from 1.20.1, first good 1.20.11), a loss that
+hands the encoder nothing is consistent with its own stops as well: what tells is whom the gradient reaches, and the
+shares.
 """
 
 from __future__ import annotations

@@ -188,7 +188,8 @@ def _absolute(outputs: Outputs) -> Floats:
 
 
 def _weighted(cotangents: tuple[tuple[str, Tensor], ...]) -> Callable[[Outputs], Floats]:
-    return lambda outputs: np.array([float((weight * outputs[name]).sum()) for name, weight in cotangents])
+    flat = [(name, weight.flatten()) for name, weight in cotangents]
+    return lambda outputs: np.array([float(weight.dot(outputs[name].flatten().to(weight))) for name, weight in flat])
 
 
 def _sizes(cotangents: tuple[tuple[str, Tensor], ...]) -> Callable[[Outputs], Floats]:

@@ -104,7 +104,7 @@ def _holds_tensors(value: Any) -> bool:
     """Whether a value is a tensor, or a list, tuple or dict with one in it."""
     if not isinstance(value, (list, tuple, dict)):
         return isinstance(value, Tensor)
-    return any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0])
+    return len(value) > 0 and any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0])
 
 
 def _keeps_a_list_of_its_own(module: nn.Module) -> bool:
