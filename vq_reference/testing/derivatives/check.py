@@ -14,7 +14,7 @@ from vq_reference.testing.derivatives.locate import locate
 from vq_reference.testing.derivatives.probe import Plan, Probe, directional, every_entry
 from vq_reference.testing.derivatives.report import Comparison, GradientReport, Verdict
 from vq_reference.testing.derivatives.sides import DeclaredFunction
-from vq_reference.testing.derivatives.state import compiling_nothing
+from vq_reference.testing.derivatives.state import compiling_nothing, default_dtype
 from vq_reference.testing.derivatives.subject import Outputs, Subject
 from vq_reference.testing.derivatives.tape import DivergedError
 
@@ -73,7 +73,7 @@ def check_gradient(
         notes += (f"hooks on .grad, which run after autograd, are not checked: {', '.join(subject.hooked_late)}",)
     if subject.was_compiled:
         notes += ("compiled: what was checked is the eager original",)
-    with compiling_nothing():
+    with compiling_nothing(), default_dtype(torch.float64):  # once, not in every run
         plan = every_entry(subject, seed) if full else directional(subject, directions, seed)
         if not plan.outputs:
             reason = f"no output carries a gradient to {', '.join(subject.origin)}"

@@ -29,19 +29,20 @@ def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, 
     """Run the program as it is; yield the outputs that carry a gradient, and (output name, g) -> J'g by autograd."""
     with subject.at() as (leaves, call):
         outputs = {name: tensor for name, tensor in call(nullcontext()).items() if tensor.requires_grad}
-        # a reentrant checkpoint refuses torch.autograd.grad
-        reentrant = _CHECKPOINT.__name__ in Graph(outputs.values(), leaves.values()).custom_functions()
 
         def product(name: str, cotangent: Tensor) -> dict[str, Tensor]:
-            tensors = list(leaves.values())
-            if reentrant:
+            output, tensors = outputs[name], list(leaves.values())
+            found: list[Tensor | None]
+            try:
+                found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
+            except RuntimeError:
+                # a reentrant checkpoint refuses torch.autograd.grad, and nothing but backward shows what it does
+                if _CHECKPOINT.__name__ not in Graph([output], tensors).custom_functions():
+                    raise
                 for tensor in tensors:
                     tensor.grad = None
-                outputs[name].backward(cotangent, retain_graph=True)  # type: ignore[no-untyped-call]
+                output.backward(cotangent, retain_graph=True)  # type: ignore[no-untyped-call]
                 found = [tensor.grad for tensor in tensors]
-            else:
-                output = outputs[name]
-                found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
             return {
                 leaf: torch.zeros_like(tensor) if grad is None else grad.detach().to_dense()
                 for (leaf, tensor), grad in zip(leaves.items(), found, strict=True)

@@ -139,11 +139,17 @@ def compiling_nothing() -> Iterator[None]:
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Make new tensors of this dtype within the context."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+    _set_default_dtype(dtype)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
+        _set_default_dtype(before)
+
+
+def _set_default_dtype(dtype: torch.dtype) -> None:
+    # to set it takes torch longer than to run a small module, also where it is set already
+    if torch.get_default_dtype() is not dtype:
+        torch.set_default_dtype(dtype)
 
 
 @contextmanager
