@@ -37,6 +37,8 @@ class Subject:
             raise TypeError(f"function is a {type(function).__name__}: expected an nn.Module or another callable")
         args = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
         self._leaves, self._structure = tree_flatten((args, dict(kwargs)))
+        # as most programs are called: then there is nothing to put together again in each run
+        self._is_flat = not kwargs and len(self._leaves) == len(args) and all(isinstance(a, Tensor) for a in args)
         roots = modules_of(self.function)
         self.modules = list({id(m): m for root in roots.values() for m in root.modules()}.values())
         self.was_compiled = compiled(function, self.modules)
@@ -94,7 +96,7 @@ class Subject:
             self.passes += 1
             # a leaf may not be changed in place, and in training an input is none
             given = [x.clone() if isinstance(x, Tensor) and x.requires_grad else x for x in inputs]
-            args, kwargs = tree_unflatten(given, self._structure)
+            args, kwargs = (given, {}) if self._is_flat else tree_unflatten(given, self._structure)
             with within:
                 returned = self.function(*args, **kwargs)
             found = dict(named_tensors(returned, "output"))
