@@ -68,6 +68,13 @@ def test_a_kink_at_the_point_is_named(kink):
     assert check_gradient(lambda x: kink(x), X).agrees
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_many_kinks_in_one_point_never_differ(seed):
+    """A token of zeros, as padding is, before a ReLU: from side to side of one direction the slopes may be the same."""
+    layer = nn.Linear(3, 12, bias=False)
+    assert "a kink within the step" in reason(lambda x: layer(x).relu(), torch.zeros(1, 3), seed=seed)
+
+
 def test_a_kink_near_the_point_is_stepped_around():
     near = X.clone()
     near[2, 1] = 1e-7
@@ -145,6 +152,11 @@ def test_an_operation_with_a_derivative_of_its_own_is_named():
     assert "fake_quantize" in reason(lambda x: torch.fake_quantize_per_tensor_affine(x.float(), 0.1, 0, -8, 7))
 
 
+def test_an_embedding_whose_gradient_is_scaled_is_named():
+    module = nn.Embedding(3, 2, scale_grad_by_freq=True)
+    assert "embedding.default has a derivative of its own" in reason(module, torch.tensor([0, 2, 2]))
+
+
 def test_a_functional_transform_is_named():
     assert "torch.func" in reason(lambda x: torch.func.vmap(lambda row: row.detach() * row)(x))
 
@@ -167,7 +179,7 @@ def test_a_program_that_does_something_else_in_another_run_is_named():
         return x.exp() if len(calls) < 4 else x.sin()
 
     assert (
-        reason(program) == "beside the point the program does something else: operation 1 is aten.sin.default, "
+        reason(program) == "beside the point the program does something else: operation 0 is aten.sin.default, "
         "and was aten.exp.default"
     )
 

@@ -13,6 +13,7 @@ from vq_reference.testing.derivatives import Verdict, check_gradient
 from vq_reference.testing.mutants import Mutant
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+DROPS_EVERYTHING = nn.MultiheadAttention(3, 1, dropout=1.0)
 AGREES, DIFFERS, CANNOT_TELL = Verdict.AGREES, Verdict.DIFFERS, Verdict.CANNOT_TELL
 
 
@@ -42,9 +43,23 @@ class Hooked(nn.Linear):
         self.register_full_backward_hook(lambda module, inputs, outputs: None)
 
 
+class Padded(nn.Embedding):
+    def __init__(self) -> None:
+        super().__init__(3, 2, padding_idx=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.tensor([0, 1, 2, 1])) * x[:, :1]
+
+
 def tampered(x):
     y = x.exp()
     y.register_hook(lambda g: 2 * g)
+    return y
+
+
+def a_hundred_millionth_off(x):
+    y = x.exp()
+    y.register_hook(lambda g: (1 + 1e-8) * g)
     return y
 
 
@@ -81,7 +96,7 @@ CASES = [
         AGREES,
     ),
     (
-        mutant("modes", "elif self.tape.shares_a_stopped_value(tensor):", "elif False:", "unseen writes are let pass"),
+        mutant("modes", "if self.tape.shares_a_stopped_value(tensor):", "if False:", "unseen writes are let pass"),
         write_through_data,
         CANNOT_TELL,
     ),
@@ -94,6 +109,11 @@ CASES = [
         mutant("step", "np.abs(2 * bend_narrow - bend_wide)", "0 * bend_wide", "kinks are not looked for"),
         lambda x: (x * 0).abs() + (x - X.to(x)).relu(),
         CANNOT_TELL,
+    ),
+    (
+        mutant("ops", 'if op.name != "aten.embedding.default" or', "if True or", "padding is not held"),
+        Padded(),
+        AGREES,
     ),
     (
         mutant("compare", "(slope.error <= resolution(u) * scale)", "True", "an error of any size will do"),
@@ -109,6 +129,21 @@ CASES = [
         mutant("compare", "np.where(probe.pull <= n * u * size, size, probe.pull)", "probe.pull", "zero has no scale"),
         lambda x: x + (1.7 - x),
         AGREES,
+    ),
+    (
+        mutant("compare", "fits &= ~overruled(probe.autograd, slopes)", "pass", "a coarse step overrules a sharp one"),
+        a_hundred_millionth_off,
+        DIFFERS,
+    ),
+    (
+        mutant("compare", "n * u * 2 * h * probe.pull", "0", "a step from zero is taken to be without rounding"),
+        lambda x: DROPS_EVERYTHING(x, x, x),
+        AGREES,
+    ),
+    (
+        mutant("check", "if undecided else", "if False else", "a kink whose parts cancel is taken for a difference"),
+        lambda x: (x - X.to(x)).relu(),
+        CANNOT_TELL,
     ),
     (
         mutant("state", "random.setstate(self._python)", "pass", "Python's random numbers go on"),

@@ -7,6 +7,7 @@ import re
 import torch
 
 from vq_reference.testing.derivatives import check_gradient
+from vq_reference.testing.since import needs
 
 
 def text(report) -> str:
@@ -44,3 +45,11 @@ def test_the_report_of_a_program_that_differs():
 def test_the_report_of_a_program_that_cannot_be_told():
     report = check_gradient(lambda x: x.detach(), torch.tensor([1.5]))
     assert text(report) == "cannot tell: no output carries a gradient to inputs[0]"
+
+
+@needs("hooks on .grad")
+def test_a_hook_on_a_grad_is_noted_since_autograd_does_not_run_it():
+    layer = torch.nn.Linear(2, 2)
+    layer.weight.register_post_accumulate_grad_hook(lambda p: p.grad.mul_(2))
+    report = check_gradient(layer, torch.ones(1, 2))
+    assert report.notes == ("hooks on .grad, which run after autograd, are not checked: weight",)

@@ -29,6 +29,7 @@ class Untidy(nn.Module):
         self.register_buffer("mean", torch.zeros(3))
         self.generator = torch.Generator().manual_seed(5)
         self.scale = torch.ones(3)
+        self.history = {"means": [torch.zeros(3)]}
         self.calls = 0
 
     def forward(self, x, fail=False):
@@ -36,12 +37,18 @@ class Untidy(nn.Module):
         self.count += 1
         self.mean = self.mean * 0.9 + 0.1 * x.mean(0).detach()
         self.scale.mul_(1.5)
+        self.history["means"][0].add_(x.mean(0).detach())
+        self.history["means"].append(self.mean)
         self.cache = x
         noise = torch.rand(3, generator=self.generator) + random.random() + np.random.rand()  # noqa: NPY002
         y = functional.dropout(self.norm(self.twin(x)) * self.scale + noise, 0.5)
         if fail:
             raise KeyError("on purpose")
-        return y * self.count
+        return y * self.count + self.history["means"][0]
+
+
+def squared(x: torch.Tensor) -> torch.Tensor:
+    return x * x.detach() + x.round()
 
 
 def everything(module):
@@ -74,6 +81,8 @@ def test_a_check_changes_nothing(full):
     assert report.agrees, report
     assert_unchanged(module, before)
     assert torch.equal(module.scale, scale)
+    assert len(module.history["means"]) == 1
+    assert not module.history["means"][0].any()
     assert torch.equal(x, X)
     assert torch.get_default_dtype() is torch.float32
 
@@ -119,15 +128,17 @@ def test_a_shared_parameter_is_one_tensor_and_a_repeated_input_too():
         "layer.weight",
         "layer.bias",
     ]
-    report = check_gradient(torch.mul, (X, X), full=True)
-    assert report.agrees, report
+    for full in (False, True):
+        report = check_gradient(torch.mul, (X, X), full=full)
+        assert report.agrees, report
+        assert report.no_gradient == ()
 
 
 def test_what_to_differentiate_by_may_be_named_or_given():
     module = nn.Linear(3, 3)
     for wrt in (["weight", "inputs[0]"], [module.weight, X]):
         assert list(Subject(module, X, {}, wrt).origin) == ["weight", "inputs[0]"]
-    assert list(Subject(lambda x, bias: module(x) + bias["b"], X, {"bias": {"b": X}}, None).origin) == [
+    assert list(Subject(lambda x, bias: module(x) + bias["b"], X, {"bias": {"b": X.clone()}}, None).origin) == [
         "inputs[0]",
         "kwargs['bias']['b']",
         "module.weight",
@@ -169,6 +180,13 @@ def test_arguments_that_make_no_sense_are_named(arguments, error, names):
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="torch.jit is not there")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_a_script_module_is_named():
+def test_a_scripted_program_is_named():
     with pytest.raises(TypeError, match="is a ScriptModule"):
         check_gradient(torch.jit.script(nn.Linear(3, 3)), X)
+    scripted = torch.jit.script(squared)
+    with pytest.raises(TypeError, match="scripted is a ScriptFunction"):
+        check_gradient(lambda x: scripted(x), X)
+    hidden = [scripted]
+    for _ in range(2):  # TorchScript looks at a function twice before it takes its gradient over
+        scripted(X.double().requires_grad_())
+    assert "torch::jit::" in check_gradient(lambda x: hidden[0](x), X).reason

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from vq_reference.testing.derivatives.compare import compare
+from vq_reference.testing.derivatives.kinks import beside_a_kink
 from vq_reference.testing.derivatives.locate import locate
-from vq_reference.testing.derivatives.probe import Plan, directional, every_entry
+from vq_reference.testing.derivatives.probe import Plan, Probe, directional, every_entry
 from vq_reference.testing.derivatives.report import Comparison, GradientReport, Verdict
 from vq_reference.testing.derivatives.sides import DeclaredFunction
-from vq_reference.testing.derivatives.subject import Subject
+from vq_reference.testing.derivatives.state import compiling_nothing, default_dtype
+from vq_reference.testing.derivatives.subject import Outputs, Subject
 from vq_reference.testing.derivatives.tape import DivergedError
 
 
@@ -67,25 +69,28 @@ def check_gradient(
         raise ValueError(f"directions is {directions}: expected at least 1")
     subject = Subject(function, inputs, kwargs or {}, wrt)
     notes: tuple[str, ...] = ()
+    if subject.hooked_late:
+        notes += (f"hooks on .grad, which run after autograd, are not checked: {', '.join(subject.hooked_late)}",)
     if subject.was_compiled:
         notes += ("compiled: what was checked is the eager original",)
-    plan = every_entry(subject, seed) if full else directional(subject, directions, seed)
-    if not plan.outputs:
-        reason = f"no output carries a gradient to {', '.join(subject.origin)}"
-        return GradientReport(Verdict.CANNOT_TELL, reason, passes=subject.passes, notes=notes)
-    other = DeclaredFunction(subject, declared or {})
-    obstacles = list(other.obstacles)
-    if not obstacles and other.outputs.keys() != plan.outputs.keys():
-        obstacles = ["in a second run at the same point, other outputs carry a gradient"]
-    if other.coarsest is not torch.float64:
-        notes += (f"a gradient passes {other.coarsest}: the errors are that dtype's",)
-    comparisons: list[Comparison] = []
-    discrepancy = None
-    if not obstacles:
-        try:
-            comparisons, discrepancy = _compare(subject, other, plan)
-        except DivergedError as way:
-            obstacles = [f"beside the point the program does something else: {way}"]
+    with compiling_nothing(), default_dtype(torch.float64):  # once, not in every run
+        plan = every_entry(subject, seed) if full else directional(subject, directions, seed)
+        if not plan.outputs:
+            reason = f"no output carries a gradient to {', '.join(subject.origin)}"
+            return GradientReport(Verdict.CANNOT_TELL, reason, passes=subject.passes, notes=notes)
+        other = DeclaredFunction(subject, declared or {})
+        obstacles = list(other.obstacles)
+        if not obstacles and other.outputs.keys() != plan.outputs.keys():
+            obstacles = ["in a second run at the same point, other outputs carry a gradient"]
+        if other.coarsest is not torch.float64:
+            notes += (f"a gradient passes {other.coarsest}: the errors are that dtype's",)
+        comparisons: list[Comparison] = []
+        discrepancy = None
+        if not obstacles:
+            try:
+                comparisons, discrepancy = _compare(subject, other, plan, seed)
+            except DivergedError as way:
+                obstacles = [f"beside the point the program does something else: {way}"]
     verdict, reason = _verdict(obstacles, comparisons, discrepancy)
     stops = tuple(other.tape.stops)
     return GradientReport(
@@ -93,19 +98,38 @@ def check_gradient(
     )
 
 
-def _compare(subject: Subject, declared: DeclaredFunction, plan: Plan) -> tuple[list[Comparison], Comparison | None]:
+def _compare(
+    subject: Subject, declared: DeclaredFunction, plan: Plan, seed: int
+) -> tuple[list[Comparison], Comparison | None]:
     """Return the comparisons (of a full Jacobian only the worst of each column), and an entry that differs."""
     comparisons: list[Comparison] = []
+    worst: tuple[Comparison, str] | None = None
     for probe in plan.probes:
-        found = compare(declared, probe, plan.outputs)
-        differing = [row for row, one in enumerate(found) if one.verdict is Verdict.DIFFERS]
-        if differing and probe.cotangents:
-            entry = locate(subject, declared, probe, differing[0], plan.outputs)
+        found = _compared(declared, probe, plan.outputs)
+        row, one = max(enumerate(found), key=lambda numbered: _badness(numbered[1]))
+        comparisons += found if probe.cotangents else [one]
+        if one.verdict is not Verdict.DIFFERS:
+            continue
+        if worst is None or _badness(one) > _badness(worst[0]):
+            worst = one, probe.owners[row]
+        if probe.cotangents:
+            entry = locate(subject, declared, probe, row, plan.outputs)
             # a backward that is not linear may be wrong in a direction, and in no entry by itself
-            return [*comparisons, *found], entry if entry.verdict is Verdict.DIFFERS else found[differing[0]]
-        comparisons += found if probe.cotangents else [max(found, key=_badness)]
-    worst = max(comparisons, key=_badness)
-    return comparisons, worst if worst.verdict is Verdict.DIFFERS else None
+            worst = entry if entry.verdict is Verdict.DIFFERS else one, probe.owners[row]
+            break
+    if worst is None:
+        return comparisons, None
+    undecided = beside_a_kink(subject, declared, worst[1], seed)
+    return ([*comparisons, undecided], None) if undecided else (comparisons, worst[0])
+
+
+def _compared(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> list[Comparison]:
+    if not declared.tape.stops:
+        # nothing to replay: where the program agrees as it is, there is no more to see
+        found = compare(declared.unfollowed(), probe, outputs)
+        if all(one.verdict is Verdict.AGREES for one in found):
+            return found
+    return compare(declared, probe, outputs)
 
 
 def _badness(one: Comparison) -> tuple[int, float]:

@@ -7,7 +7,7 @@ import numpy as np
 from vq_reference.testing.derivatives.probe import Probe
 from vq_reference.testing.derivatives.report import Comparison, Verdict
 from vq_reference.testing.derivatives.sides import DeclaredFunction
-from vq_reference.testing.derivatives.step import Slope, resolution, settle, steps
+from vq_reference.testing.derivatives.step import Slope, overruled, resolution, settle, steps
 from vq_reference.testing.derivatives.subject import Outputs
 
 
@@ -16,11 +16,13 @@ def compare(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> list[
 
     Rounding error in a value: a chain of n operations, each of them backward stable, returns f(x(1 + δ))(1 + η) with
     |δ|, |η| ≤ n·u to first order (Higham, Accuracy and Stability of Numerical Algorithms, §1.5), which is at most
-    n·u·(|f| + Σ|∂f/∂x · x|) off. To that comes how far the two runs at the same point were apart.
+    n·u·(|f| + Σ|∂f/∂x · x|) off. Both terms grow by at most h·Σ|∂f/∂x · direction| at the ends of a step h. To that
+    comes how far the two runs at the same point were apart.
 
-    A number agrees when at one of three steps the two slopes are no further apart than that step's error, and this
-    error is small beside the gradient. It differs when, at the best step, they are further apart than the error and
-    the distance to another step together. The later steps are taken only when the first does not settle it.
+    A number agrees when at one of three steps the two slopes are no further apart than that step's error, this error
+    is small beside the gradient, and no sharper step that saw the same slope says otherwise (`step.overruled`). It
+    differs when, at the best step, they are further apart than the error and the distance to another step together.
+    The later steps are taken only when the first does not settle it.
     """
     u, n = declared.unit_roundoff, len(declared.tape.events)
     size = probe.size(declared.outputs)
@@ -32,8 +34,11 @@ def compare(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> list[
     agrees = np.zeros(len(probe.names), dtype=bool)
     value, error = np.zeros((2, len(probe.names)))
     for h in steps(u):
-        slopes.append(slope := declared.slope(probe.direction, probe.measure, h, rounding + apart))
+        noise = rounding + n * u * 2 * h * probe.pull + apart
+        slopes.append(slope := declared.slope(probe.direction, probe.measure, h, noise))
         fits = ~agrees & (np.abs(probe.autograd - slope.value) <= slope.error) & (slope.error <= resolution(u) * scale)
+        if len(slopes) > 1:
+            fits &= ~overruled(probe.autograd, slopes)
         value, error = np.where(fits, slope.value, value), np.where(fits, slope.error, error)
         agrees |= fits
         if agrees.all():

@@ -41,12 +41,12 @@ class Graph:
                     pending.append(user)
 
     def custom_functions(self) -> list[str]:
-        """Names of the custom ``autograd.Function`` classes on the way, Python's and C++'s, sorted."""
+        """Names of the custom ``autograd.Function`` classes on the way, Python's, C++'s and TorchScript's, sorted."""
         names = set()
         for node in self.nodes:
             if isinstance(node, BackwardCFunction):
                 names.add(node._forward_cls.__name__)  # type: ignore[attr-defined]
-            elif node.name().startswith("torch::autograd::CppNode"):
+            elif node.name().startswith(("torch::autograd::CppNode", "torch::jit::")):
                 names.add(node.name())
         return sorted(names)
 

@@ -12,7 +12,7 @@ not*. Everything behind a stop is computed from constants, and comes out the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,8 +21,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vq_reference.testing.derivatives.ops import Op, called_from_autograd, describe, tensors, written_tensors
-from vq_reference.testing.derivatives.tape import Tape
+from vq_reference.testing.derivatives.ops import (
+    Op,
+    called_from_autograd,
+    describe,
+    has_its_own_derivative,
+    padding,
+    tensors,
+    written_tensors,
+)
+from vq_reference.testing.derivatives.tape import Tape, copy
 
 
 @contextmanager
@@ -37,6 +45,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = tape
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here; torch would go through its compiler to find that out, each time
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         op = describe(func)
@@ -46,15 +58,27 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def compute() -> Any:
             return func(*args, **kwargs)
 
+        if self.tape.replaying:
+            return self.tape.replayed(op.name, compute, lambda: written_tensors(op, args, kwargs))
         live = [tensor for tensor in tensors((*args, *kwargs.values())) if tensor.requires_grad]
         written = written_tensors(op, args, kwargs)
         carries = bool(live) and torch.is_grad_enabled()
-        self._refuse_unseen(op, live, written, carries)
+        if not carries and any(tensor.requires_grad for tensor in written):
+            before = [copy(tensor) for tensor in written]
+            result = self.tape.computed(op.name, compute, indices=False)
+            # cosine_similarity clamps its norms so: autograd need not see a clamp that has nothing to do
+            idle = op.clamps and all(torch.equal(old, new) for old, new in zip(before, written, strict=True))
+            if not idle:
+                self.tape.obstacle(f"{op.name} changes a tensor in place that carries a gradient, in a no_grad region")
+            return result
+        if carries and has_its_own_derivative(op, args):
+            self.tape.obstacle(f"{op.name} has a derivative of its own, which is not that of what it computes")
+        self._refuse_unseen(op, live, written)
         into_a_constant = self.tape.overwrites_a_stopped_value(written) or any(not _is_real(t) for t in written)
         if carries and into_a_constant:
             return self.tape.stopped(op.name, compute, written, [])
         if carries and not op.detaches and not op.staircase and kwargs.get("rounding_mode") is None:
-            result = self.tape.computed(op.name, compute, indices=True)
+            result = self.tape.computed(op.name, compute, indices=True, constant=padding(op, args))
             self._note_coarser(live, result)
             return result
         if live or op.draws:
@@ -64,20 +88,14 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.tape.alias(result)
         return result
 
-    def _refuse_unseen(self, op: Op, live: list[Tensor], written: list[Tensor], carries: bool) -> None:
-        if op.own_derivative and carries:
-            self.tape.obstacle(f"{op.name} has a derivative of its own, which is not that of what it computes")
+    def _refuse_unseen(self, op: Op, live: list[Tensor], written: list[Tensor]) -> None:
         if self.tape.uses_an_overwritten_value(live):
             self.tape.obstacle(f"{op.name} reads a live value by the second name (data, detach) of a constant")
         for tensor in written:
-            if tensor.requires_grad and not carries:
-                self.tape.obstacle(f"{op.name} changes a tensor in place that carries a gradient, in a no_grad region")
-            elif self.tape.shares_a_stopped_value(tensor):
+            if self.tape.shares_a_stopped_value(tensor):
                 self.tape.obstacle(f"{op.name} writes in place into memory that a stopped and a live tensor share")
 
     def _note_coarser(self, live: list[Tensor], result: Any) -> None:
-        if self.tape.replaying:
-            return
         finest = min(torch.finfo(t.dtype).eps for t in live)
         for tensor in tensors(result if isinstance(result, (list, tuple)) else (result,)):
             if tensor.is_floating_point() and torch.finfo(tensor.dtype).eps > finest:
@@ -90,6 +108,7 @@ def _is_real(tensor: Tensor) -> bool:
 
 _READ_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _WRITE_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+_WATCHED = frozenset((_READ_DATA, _WRITE_DATA, Tensor.tolist, Tensor.detach_))
 
 
 class _Attributes(TorchFunctionMode):
@@ -99,27 +118,29 @@ class _Attributes(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch._C._are_functorch_transforms_active():
+            self.tape.obstacle("a torch.func transform (vmap, grad, jvp) runs inside")
+        if func not in _WATCHED:
+            return func(*args, **kwargs)
 
         def compute() -> Any:
             return func(*args, **kwargs)
 
-        if torch._C._are_functorch_transforms_active():
-            self.tape.obstacle("a torch.func transform (vmap, grad, jvp) runs inside")
-        subject = args[0] if args and isinstance(args[0], Tensor) else None
-        if subject is None or not subject.requires_grad:
+        subject = args[0]
+        if not subject.requires_grad:
             result = compute()
             if func == _READ_DATA:
                 self.tape.alias(result)
             return result
-        if func == _READ_DATA or func is Tensor.tolist:
-            return self.tape.unfollowed(self.tape.stopped)(_name(func), compute, [], [subject])
-        if func is Tensor.detach_:
-            compute()  # first, so that the recorded value may be written into it
-            return self.tape.unfollowed(self.tape.stopped)("Tensor.detach_", lambda: subject, [subject], [])
         if func == _WRITE_DATA:
             self.tape.obstacle("Tensor.data is assigned on a tensor that carries a gradient")
-        return compute()
+            return compute()
+        if func is Tensor.detach_:
+            compute()  # first, so that the recorded value may be written into it
+            return self._stopped("Tensor.detach_", lambda: subject, [subject], [])
+        return self._stopped("Tensor.data" if func == _READ_DATA else "Tensor.tolist", compute, [], [subject])
 
-
-def _name(func: Any) -> str:
-    return "Tensor.data" if func == _READ_DATA else f"Tensor.{func.__name__}"
+    def _stopped(self, name: str, compute: Callable[[], Any], written: list[Tensor], sources: list[Tensor]) -> Any:
+        if self.tape.replaying:
+            return self.tape.unfollowed(self.tape.replayed)(name, compute, lambda: written)
+        return self.tape.unfollowed(self.tape.stopped)(name, compute, written, sources)

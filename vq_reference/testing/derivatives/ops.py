@@ -30,6 +30,7 @@ class Op:
 
     name: as in ``aten.max.dim``. written: positions and keywords of the arguments that it changes in place.
     draws: it reads a random number generator. staircase, own_derivative: see above. detaches: it is ``detach``.
+    clamps: it is the identity except outside of some bounds.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Op:
     staircase: bool
     own_derivative: bool
     detaches: bool
+    clamps: bool
 
 
 @cache
@@ -56,6 +58,7 @@ def describe(func: Any) -> Op:
         staircase=base in STAIRCASES,
         own_derivative=any(part in family for part in OWN_DERIVATIVE),
         detaches=base == "detach",
+        clamps=base in ("clamp", "clamp_max", "clamp_min"),
     )
 
 
@@ -74,6 +77,19 @@ def written_tensors(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> li
         return []
     chosen = (kwargs.get(key) if isinstance(key, str) else args[key] if key < len(args) else None for key in op.written)
     return list(tensors(chosen))
+
+
+def padding(op: Op, args: tuple[Any, ...]) -> Tensor | None:
+    """Return where the results of an embedding are constants to autograd: the rows of its ``padding_idx``."""
+    if op.name != "aten.embedding.default" or len(args) < 3 or args[2] < 0:
+        return None
+    return torch.eq(args[1], args[2])
+
+
+def has_its_own_derivative(op: Op, args: tuple[Any, ...]) -> bool:
+    """Whether the derivative is not that of what is computed: always, or in an embedding by ``scale_grad_by_freq``."""
+    embeds = op.name in ("aten.embedding.default", "aten._embedding_bag.default")
+    return op.own_derivative or (embeds and len(args) > 3 and bool(args[3]))
 
 
 def called_from_autograd() -> bool:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
+import torch
 from torch import nn
 
 
 def modules_of(function: Callable[..., Any]) -> dict[str, nn.Module]:
     """Return the modules by the name that the program has for them; ``""`` for the callable itself.
 
-    Functions that it calls are looked into as well, but for those of torch.
+    Functions that it calls are looked into as well, but for those of torch. Raises TypeError for a scripted one, whose
+    stops only TorchScript sees.
 
     >>> layer = nn.Linear(2, 2)
     >>> list(modules_of(layer)), list(modules_of(lambda x: layer(x)))
@@ -29,6 +31,8 @@ def modules_of(function: Callable[..., Any]) -> dict[str, nn.Module]:
         if id(value) in seen:
             continue
         seen.add(id(value))
+        if isinstance(value, torch.jit.ScriptFunction):
+            raise TypeError(f"{name or value.name} is a ScriptFunction: give the function that it was made from")
         if isinstance(value, nn.Module):
             if not any(value is known for known in found.values()):
                 found[name if name not in found else f"{name}_{len(found)}"] = value

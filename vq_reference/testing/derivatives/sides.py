@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -27,22 +28,23 @@ _CHECKPOINT, _HOOK = checkpoint.CheckpointFunction, BackwardHookFunction
 def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, Tensor], dict[str, Tensor]]]]:
     """Run the program as it is; yield the outputs that carry a gradient, and (output name, g) -> J'g by autograd."""
     with subject.at() as (leaves, call):
-        outputs = {name: tensor for name, tensor in call().items() if tensor.requires_grad}
-        # a reentrant checkpoint refuses torch.autograd.grad
-        reentrant = _CHECKPOINT.__name__ in Graph(outputs.values(), leaves.values()).custom_functions()
+        outputs = {name: tensor for name, tensor in call(nullcontext()).items() if tensor.requires_grad}
 
         def product(name: str, cotangent: Tensor) -> dict[str, Tensor]:
-            tensors = list(leaves.values())
-            if reentrant:
+            output, tensors = outputs[name], list(leaves.values())
+            found: list[Tensor | None]
+            try:
+                found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
+            except RuntimeError:
+                # a reentrant checkpoint refuses torch.autograd.grad, and nothing but backward shows what it does
+                if _CHECKPOINT.__name__ not in Graph([output], tensors).custom_functions():
+                    raise
                 for tensor in tensors:
                     tensor.grad = None
-                outputs[name].backward(cotangent, retain_graph=True)  # type: ignore[no-untyped-call]
+                output.backward(cotangent, retain_graph=True)  # type: ignore[no-untyped-call]
                 found = [tensor.grad for tensor in tensors]
-            else:
-                output = outputs[name]
-                found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
             return {
-                leaf: torch.zeros_like(tensor) if grad is None else grad.detach().clone()
+                leaf: torch.zeros_like(tensor) if grad is None else grad.detach().to_dense()
                 for (leaf, tensor), grad in zip(leaves.items(), found, strict=True)
             }
 
@@ -53,8 +55,7 @@ class DeclaredFunction:
     """The program with each stopped value held at what it was at the origin: smooth where the program is a staircase.
 
     outputs: at the origin. tape: what was recorded there. coarsest: dtype that a gradient passes, and
-    unit_roundoff of it.
-    obstacles: why it cannot be followed; then it must not be called.
+    unit_roundoff of it. obstacles: why it cannot be followed; then no slope must be asked for.
     """
 
     def __init__(self, subject: Subject, functions: Mapping[type, Callable[..., Any]]) -> None:
@@ -66,8 +67,8 @@ class DeclaredFunction:
             **functions,
         }
         with subject.at() as (leaves, call):
-            with standing_in(self._functions), following(self.tape):
-                outputs = call()
+            with standing_in(self._functions):
+                outputs = call(following(self.tape))
             live = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
             graph = Graph(live.values(), leaves.values())
         self.outputs = {name: tensor.detach() for name, tensor in live.items()}
@@ -81,22 +82,35 @@ class DeclaredFunction:
         self.coarsest = max((torch.float64, *on_the_way), key=lambda dtype: torch.finfo(dtype).eps)
         self.unit_roundoff = torch.finfo(self.coarsest).eps / 2
         self.tape.coarse.clear()
+        self._replays = True
 
-    def __call__(self, shift: Point) -> Outputs:
-        """Return the outputs at the origin moved by `shift`. Raises DivergedError when the program took another way."""
-        self.tape.rewind()
-        with self._subject.at(shift) as (_, call), standing_in(self._functions), following(self.tape):
-            outputs = call()
-        self.tape.finish()
+    def unfollowed(self) -> DeclaredFunction:
+        """Return the function by runs that do not follow the tape: the program as it is, and faster.
+
+        Without stops the two are one. But a program that does something else beside the origin is not noticed.
+        """
+        twin = copy(self)
+        twin._replays = False
+        return twin
+
+    def _replay(self, direction: Point, t: float) -> Outputs:
+        with self._subject.at(direction, t) as (_, call):
+            if self._replays:
+                self.tape.rewind()
+                outputs = call(following(self.tape))
+                self.tape.finish()
+            else:
+                outputs = call(nullcontext())
         return {name: outputs[name].detach() for name in self.outputs}
 
     def slope(self, direction: Point, measure: Callable[[Outputs], Floats], h: float, noise: Floats) -> Slope:
-        """Return the slope of ``measure(outputs)`` along `direction` in four runs; see step.py."""
+        """Return the slope of ``measure(outputs)`` along `direction` in four runs; see step.py.
 
-        def value(t: float) -> Floats:
-            return measure(self({name: t * tensor for name, tensor in direction.items()}))
-
-        return slope((value(-h), value(-h / 2), measure(self.outputs), value(h / 2), value(h)), h, noise)
+        Raises DivergedError when the program takes another way there.
+        """
+        with standing_in(self._functions):
+            left, left_near, near, right = (measure(self._replay(direction, t)) for t in (-h, -h / 2, h / 2, h))
+        return slope((left, left_near, measure(self.outputs), near, right), h, noise)
 
 
 def entries(outputs: Outputs) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-_bytes = pickle.dumps  # of states with arrays in them, which == does not compare
+from torch.utils._pytree import tree_flatten, tree_map_only
 
 
 class Randomness:
@@ -24,7 +22,7 @@ class Randomness:
         self._own = [(generator, generator.get_state()) for generator in own]
         self._torch = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        self._numpy = np.random.get_state(legacy=False)  # noqa: NPY002  # the global one is what a module may use
+        self._numpy = _numpys_state()
         self._draws_by_numpy: bool | None = None
         self._python = random.getstate()
 
@@ -37,10 +35,21 @@ class Randomness:
             torch.cuda.set_rng_state_all(self._cuda)
         if self._draws_by_numpy is None:
             # numpy's takes longer than a small module's forward: what the first run does not move is left alone
-            self._draws_by_numpy = _bytes(np.random.get_state(legacy=False)) != _bytes(self._numpy)  # noqa: NPY002
+            self._draws_by_numpy = not _same(_numpys_state(), self._numpy)
         if self._draws_by_numpy:
             np.random.set_state(self._numpy)  # noqa: NPY002
         random.setstate(self._python)
+
+
+def _numpys_state() -> Any:
+    return np.random.get_state(legacy=False)  # noqa: NPY002  # the global one is what a module may use
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two states are equal: nested dicts with arrays in them, of which numpy says it entry by entry."""
+    if isinstance(one, dict):
+        return all(_same(one[key], other[key]) for key in one)
+    return bool(np.all(one == other))
 
 
 class Attributes:
@@ -54,6 +63,16 @@ class Attributes:
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.modules = modules
         self._saved = [(dict(vars(m)), {table: dict(vars(m)[table]) for table in self._TABLES}) for m in modules]
+        # found once, since there is a run for every step: what is a tensor, and what was compiled
+        self._tensors: list[tuple[nn.Module, str | None, str, Any]] = []
+        for module, (attributes, tables) in zip(modules, self._saved, strict=True):
+            others = {name: value for name, value in attributes.items() if name not in self._TABLES}
+            for place, values in (*tables.items(), (None, others)):
+                self._tensors += (
+                    (module, place, name, value) for name, value in values.items() if _holds_tensors(value)
+                )
+        self._compiled = [m for m in modules if eager(m) is not m]
+        self._compiled_in_place = [m for m in modules if vars(m).get("_compiled_call_impl") is not None]
 
     def put_back(self) -> None:
         """Give every module its attributes back, the very same objects."""
@@ -63,23 +82,34 @@ class Attributes:
             for table, entries in tables.items():
                 vars(module)[table].clear()
                 vars(module)[table].update(entries)
-            for name, parameter in tables["_parameters"].items():
-                if parameter is not None:
-                    setattr(module, name, parameter)  # by setattr: nn.RNN keeps a second list of its own
+        for module, place, name, tensor in self._tensors:
+            if _keeps_a_list_of_its_own(module) and place == "_parameters":
+                setattr(module, name, tensor)
 
     def replace(self, copy: Callable[[Tensor], Tensor]) -> None:
-        """Put a `copy` in the place of each parameter, buffer and tensor attribute; compiled modules run eagerly."""
-        for module, (attributes, tables) in zip(self.modules, self._saved, strict=True):
-            for name, tensor in (*tables["_parameters"].items(), *tables["_buffers"].items()):
-                if tensor is not None:
-                    setattr(module, name, copy(tensor))
-            for name, value in attributes.items():
-                if isinstance(value, Tensor):
-                    setattr(module, name, copy(value))
-            if eager(module) is not module:
-                vars(module)["forward"] = eager(module).forward
-            if attributes.get("_compiled_call_impl") is not None:
-                vars(module)["_compiled_call_impl"] = None
+        """Put a `copy` in the place of each tensor, those in lists and dicts too; compiled modules run eagerly."""
+        for module, place, name, value in self._tensors:
+            twin = copy(value) if isinstance(value, Tensor) else tree_map_only(Tensor, copy, value)
+            if place == "_parameters" and _keeps_a_list_of_its_own(module):
+                setattr(module, name, twin)
+            else:
+                (vars(module) if place is None else vars(module)[place])[name] = twin
+        for module in self._compiled:
+            vars(module)["forward"] = eager(module).forward
+        for module in self._compiled_in_place:
+            vars(module)["_compiled_call_impl"] = None
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether a value is a tensor, or a list, tuple or dict with one in it."""
+    if not isinstance(value, (list, tuple, dict)):
+        return isinstance(value, Tensor)
+    return len(value) > 0 and any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0])
+
+
+def _keeps_a_list_of_its_own(module: nn.Module) -> bool:
+    """Whether a module has to be told of a new parameter: nn.RNN does. The others' setattr takes longer than a copy."""
+    return type(module).__setattr__ is not nn.Module.__setattr__
 
 
 def eager(function: Any) -> Any:
@@ -109,11 +139,17 @@ def compiling_nothing() -> Iterator[None]:
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Make new tensors of this dtype within the context."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+    _set_default_dtype(dtype)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
+        _set_default_dtype(before)
+
+
+def _set_default_dtype(dtype: torch.dtype) -> None:
+    # to set it takes torch longer than to run a small module, also where it is set already
+    if torch.get_default_dtype() is not dtype:
+        torch.set_default_dtype(dtype)
 
 
 @contextmanager

@@ -77,10 +77,28 @@ def settle(slopes: list[Slope]) -> tuple[Floats, Floats]:
     An estimate of an error can be too small itself (rounding inside the function that its size does not show). So the
     distance to the nearest estimate at another step is added: a true slope comes out the same at two steps.
     """
+    value, own, distance = _sharpest(slopes)
+    return value, own + distance
+
+
+def overruled(claim: Floats, slopes: list[Slope]) -> NDArray[np.bool_]:
+    """Say, entry by entry, whether a slope claimed is refuted by a sharper step than the last one.
+
+    A step with a large error lets many a claim pass. Where a sharper one saw the same slope, within both their errors,
+    it is the better measurement of the two, and the claim has to fit it as well, as `settle` has it. Where it saw
+    another one, there was a kink or unseen rounding within the one step that is not within the other.
+    """
+    value, own, distance = _sharpest(slopes)
+    same = np.abs(value - slopes[-1].value) <= own + slopes[-1].error
+    return np.asarray(same & (np.abs(claim - value) > own + distance))
+
+
+def _sharpest(slopes: list[Slope]) -> tuple[Floats, Floats, Floats]:
+    """Return the slope with the smallest error, this error, and the distance to the nearest slope at another step."""
     value = np.stack([one.value for one in slopes])
     error = np.stack([one.error for one in slopes])
     best = np.argmin(np.where(np.isfinite(error), error, np.inf), axis=0)[None]
     chosen, own = np.take_along_axis(value, best, 0)[0], np.take_along_axis(error, best, 0)[0]
     distance = np.abs(value - chosen)
     np.put_along_axis(distance, best, np.inf, 0)
-    return chosen, own + distance.min(axis=0)
+    return chosen, own, distance.min(axis=0)

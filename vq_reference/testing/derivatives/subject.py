@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -11,18 +11,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from vq_reference.testing.derivatives.reach import modules_of
-from vq_reference.testing.derivatives.state import (
-    Attributes,
-    Randomness,
-    compiled,
-    compiling_nothing,
-    default_dtype,
-    eager,
-)
+from vq_reference.testing.derivatives.state import Attributes, Randomness, compiled, default_dtype, eager
 from vq_reference.testing.derivatives.structure import named_tensors
 
 Point = Mapping[str, Tensor]
 Outputs = dict[str, Tensor]
+Call = Callable[[AbstractContextManager[None]], Outputs]
 
 
 class Subject:
@@ -31,8 +25,8 @@ class Subject:
     Each run is given copies of inputs, parameters and buffers, in float64, and the same random numbers. So nothing
     that the run changes in place lasts, and two runs at the same point are the same run.
 
-    origin: name -> float64 copy of each tensor to differentiate by. was_compiled: see `state.compiled`.
-    passes: runs made so far.
+    origin: name -> float64 copy of each tensor to differentiate by. hooked_late: those whose ``.grad`` has hooks that
+    run after autograd. was_compiled: see `state.compiled`. passes: runs made so far.
     """
 
     def __init__(
@@ -43,6 +37,8 @@ class Subject:
             raise TypeError(f"function is a {type(function).__name__}: expected an nn.Module or another callable")
         args = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
         self._leaves, self._structure = tree_flatten((args, dict(kwargs)))
+        # as most programs are called: then there is nothing to put together again in each run
+        self._is_flat = not kwargs and len(self._leaves) == len(args) and all(isinstance(a, Tensor) for a in args)
         roots = modules_of(self.function)
         self.modules = list({id(m): m for root in roots.values() for m in root.modules()}.values())
         self.was_compiled = compiled(function, self.modules)
@@ -56,20 +52,24 @@ class Subject:
         available = {name: tensor for name, tensor in found.items() if id(tensor) in replaced}
         named = _parameters(roots)
         chosen = _choose(available, named, wrt)
+        self.hooked_late = [n for n, t in chosen.items() if getattr(t, "_post_accumulate_grad_hooks", None)]
         if not chosen:
             raise ValueError(
                 f"nothing to differentiate by: no floating tensor among {', '.join(available) or 'no input'}"
             )
-        self._names = {id(tensor): name for name, tensor in chosen.items()}
-        self.origin = {name: tensor.detach().to(torch.float64).clone() for name, tensor in chosen.items()}
+        self._names: dict[int, str] = {}
+        for name, tensor in chosen.items():
+            self._names.setdefault(id(tensor), name)  # a tensor given twice is one
+        self.origin = {name: chosen[name].detach().to(torch.float64, copy=True) for name in self._names.values()}
         self._attributes, self._randomness = Attributes(self.modules), Randomness(self.modules)
         self.passes = 0
 
     @contextmanager
-    def at(self, shift: Point | None = None) -> Iterator[tuple[dict[str, Tensor], Callable[[], Outputs]]]:
-        """Move the origin by `shift`; yield the new leaves (name -> tensor) and the call that returns the outputs.
+    def at(self, direction: Point | None = None, t: float = 0.0) -> Iterator[tuple[dict[str, Tensor], Call]]:
+        """Move the origin by t · direction; yield the new leaves (name -> tensor) and the call of the program.
 
-        Whatever needs the program's own state, backward through a checkpoint among it, belongs into the context.
+        The call takes a context for the program alone, and returns the outputs. Whatever needs the program's own state,
+        backward through a checkpoint among it, belongs into the context of `at`.
         """
         leaves: dict[str, Tensor] = {}
         twins: dict[int, Tensor] = {}
@@ -77,7 +77,14 @@ class Subject:
         def copy(tensor: Tensor) -> Tensor:
             if id(tensor) not in twins:
                 name = self._names.get(id(tensor))
-                twins[id(tensor)] = twin = _twin(tensor, shift.get(name) if shift and name else None, name is not None)
+                if name is None:
+                    value = tensor.detach().clone()
+                    value = value.to(torch.float64) if tensor.is_floating_point() else value
+                elif direction is not None and name in direction:
+                    value = torch.add(self.origin[name], direction[name], alpha=t)
+                else:
+                    value = self.origin[name].clone()
+                twins[id(tensor)] = twin = _in_place_of(tensor, value, name is not None)
                 if name is not None:
                     leaves[name] = twin
             return twins[id(tensor)]
@@ -85,12 +92,14 @@ class Subject:
         self._attributes.replace(copy)
         inputs = [copy(x) if isinstance(x, Tensor) else x for x in self._leaves]
 
-        def call() -> Outputs:
+        def call(within: AbstractContextManager[None]) -> Outputs:
             self.passes += 1
             # a leaf may not be changed in place, and in training an input is none
             given = [x.clone() if isinstance(x, Tensor) and x.requires_grad else x for x in inputs]
-            args, kwargs = tree_unflatten(given, self._structure)
-            found = dict(named_tensors(self.function(*args, **kwargs), "output"))
+            args, kwargs = (given, {}) if self._is_flat else tree_unflatten(given, self._structure)
+            with within:
+                returned = self.function(*args, **kwargs)
+            found = dict(named_tensors(returned, "output"))
             return {
                 name: torch.view_as_real(tensor) if tensor.is_complex() else tensor
                 for name, tensor in found.items()
@@ -98,7 +107,7 @@ class Subject:
             }
 
         try:
-            with default_dtype(torch.float64), compiling_nothing(), torch.enable_grad():
+            with default_dtype(torch.float64), torch.enable_grad():
                 yield leaves, call
         finally:
             self._attributes.put_back()
@@ -134,13 +143,14 @@ def _choose(
     return chosen
 
 
-def _twin(tensor: Tensor, shift: Tensor | None, leaf: bool) -> Tensor:
-    twin = tensor.detach().to(torch.float64) if tensor.is_floating_point() else tensor.detach()
-    twin = twin.clone() if shift is None else twin + shift
-    twin.requires_grad_(leaf or tensor.requires_grad)
+def _in_place_of(tensor: Tensor, value: Tensor, leaf: bool) -> Tensor:
+    """Return `value` with all else that `tensor` is: a parameter or not, its hooks, its attributes."""
+    live = leaf or tensor.requires_grad
     if isinstance(tensor, nn.Parameter):
-        twin = nn.Parameter(twin.detach(), requires_grad=twin.requires_grad)
+        value = nn.Parameter(value, requires_grad=live)
         for hook in (tensor._backward_hooks or {}).values():
-            twin.register_hook(hook)  # type: ignore[no-untyped-call]
-    vars(twin).update(vars(tensor))
-    return twin
+            value.register_hook(hook)  # type: ignore[no-untyped-call]
+    else:
+        value.requires_grad_(live)
+    vars(value).update(vars(tensor))
+    return value

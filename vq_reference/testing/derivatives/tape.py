@@ -21,12 +21,14 @@ class Event:
 
     name: the operation. held: position among its results -> the value to hand back on replay; empty for an operation
     that is simply computed again. structure: of the results, where all of them are held and nothing is left to compute.
+    constant: where the one result is held in part, and its values there.
     written: what the arguments that a stopping operation changed in place were after it.
     """
 
     name: str
     held: dict[int, Any] = field(default_factory=dict)
     structure: Any = None
+    constant: tuple[Tensor, Tensor] | None = None
     written: list[Tensor] = field(default_factory=list)
 
     def results(self) -> Any:
@@ -50,10 +52,7 @@ class Tape:
         # set while the tape itself computes above the dispatcher: those operations are not the program's
         self.paused = False
         self._position = 0
-        self._forget_memory()
-
-    def _forget_memory(self) -> None:
-        # Memory by address -> the storage, kept so that no address is used again within a run.
+        # Memory by address -> the storage, kept so that no address is used again within the run.
         # shared: of a live tensor and a stopped alias of it. aliased: of two stopped tensors, by `data` or `detach`.
         # overwritten: aliased memory that a live value was written into, which only one of the aliases knows.
         self._shared: dict[int, Any] = {}
@@ -63,13 +62,14 @@ class Tape:
     @property
     def stops(self) -> list[str]:
         """Names of the operations that stopped a gradient, in order."""
-        names = (event.name for event in self.events if event.held or event.written)
+        names = (event.name for event in self.events if event.held or event.written or event.constant)
         return [name.removeprefix("aten.").removesuffix(".default") for name in names]
 
     def rewind(self) -> None:
         """Replay from the start."""
         self.replaying, self._position = True, 0
-        self._forget_memory()
+        for memory in (self._shared, self._aliased, self._overwritten):
+            memory.clear()
 
     def finish(self) -> None:
         """Raise DivergedError when the replayed run ended early."""
@@ -81,24 +81,48 @@ class Tape:
         if text not in self.obstacles:
             self.obstacles.append(text)
 
-    def computed(self, name: str, compute: Callable[[], Any], indices: bool) -> Any:
-        """Handle an operation that is computed again, apart from its `indices`.
+    def computed(self, name: str, compute: Callable[[], Any], indices: bool, constant: Tensor | None = None) -> Any:
+        """Record an operation that is computed again on replay, apart from its `indices`.
 
         Those are the results that are no real tensors: integers, truth values, Python numbers. They are held.
+        constant: where the entries of a result, along its first dimensions, are held as well.
         """
-        if not self.replaying:
-            result = compute()
-            event = Event(name)
-            if indices:
-                leaves, structure = tree_flatten(result)
-                event.held = {k: copy(leaf) for k, leaf in enumerate(leaves) if _is_choice(leaf)}
-                event.structure = structure if len(event.held) == len(leaves) > 0 else None
-            self.events.append(event)
-            return result
+        result = compute()
+        event = Event(name)
+        if indices:
+            leaves, structure = tree_flatten(result)
+            event.held = {k: copy(leaf) for k, leaf in enumerate(leaves) if _is_choice(leaf)}
+            event.structure = structure if len(event.held) == len(leaves) > 0 else None
+        if constant is not None:
+            event.constant = constant, copy(result[constant])
+        self.events.append(event)
+        return result
+
+    def stopped(self, name: str, compute: Callable[[], Any], written: list[Tensor], sources: list[Tensor]) -> Any:
+        """Record an operation whose results are constants: handed back on replay.
+
+        written: the arguments that it changes in place. sources: its arguments that carry a gradient.
+        """
+        result = compute()
+        leaves, structure = tree_flatten(result)
+        self._watch(leaves, sources)
+        if written:
+            self.events.append(Event(name, written=[copy(tensor) for tensor in written]))
+        else:
+            self.events.append(Event(name, {k: copy(leaf) for k, leaf in enumerate(leaves)}, structure))
+        return result
+
+    def replayed(self, name: str, compute: Callable[[], Any], written: Callable[[], list[Tensor]]) -> Any:
+        """Do again what was recorded. `written` is asked only where a stopping operation changed arguments in place."""
         event = self._next(name)
         if event.structure is not None:
             return event.results()
         result = compute()
+        if event.written:
+            for tensor, value in zip(written(), event.written, strict=True):
+                tensor.copy_(value)
+        if event.constant is not None:
+            result[event.constant[0]] = event.constant[1]
         if not event.held:
             return result
         leaves, structure = tree_flatten(result)
@@ -107,28 +131,6 @@ class Tape:
                 self.moved.add(name)
             leaves[k] = copy(value)
         return tree_unflatten(leaves, structure)
-
-    def stopped(self, name: str, compute: Callable[[], Any], written: list[Tensor], sources: list[Tensor]) -> Any:
-        """Handle an operation whose results are constants: recorded, and handed back on replay.
-
-        written: the arguments that it changes in place. sources: its arguments that carry a gradient.
-        """
-        if not self.replaying:
-            result = compute()
-            leaves, structure = tree_flatten(result)
-            self._watch(leaves, sources)
-            if written:
-                self.events.append(Event(name, written=[copy(tensor) for tensor in written]))
-            else:
-                self.events.append(Event(name, {k: copy(leaf) for k, leaf in enumerate(leaves)}, structure))
-            return result
-        event = self._next(name)
-        if written:
-            result = compute()
-            for tensor, value in zip(written, event.written, strict=True):
-                tensor.copy_(value)
-            return result
-        return event.results()
 
     def shares_a_stopped_value(self, tensor: Tensor) -> bool:
         """Whether writing into `tensor` would change a value through a stop, where autograd does not see it."""
