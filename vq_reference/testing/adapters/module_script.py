@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters import source
+from vq_reference.testing.adapters.constructor import constructed
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.places import Place
 from vq_reference.testing.adapters.torch_layer import Arranged, TorchLayer
@@ -34,7 +35,7 @@ def module_script(
         layer = built(reference)
         arranged = Arranged.of(layer.layouts, x.shape, None)
         if instance is None:
-            begin = source.constructed(lambda: make(reference))
+            begin = constructed(lambda: make(reference))
         else:
             begin = ["import copy", *source.named(instance), "layer = copy.deepcopy(found)"]
         held = source.state(layer.module)
