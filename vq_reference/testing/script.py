@@ -7,11 +7,7 @@ twice: here it has to find the fault, and with the same lines on the reference i
 
 from __future__ import annotations
 
-import contextlib
-import io
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,30 +17,14 @@ from vq_reference.testing.adapters.implementation import Call, Implementation
 from vq_reference.testing.adapters.module_script import right_script
 from vq_reference.testing.adapters.scripts import sim_vq_script
 from vq_reference.testing.adapters.source import NoScript, exactly
-from vq_reference.testing.border import Border
+from vq_reference.testing.border import Border, Called
+from vq_reference.testing.lasting_script import lasting_script
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken
 from vq_reference.testing.quantities import expression
+from vq_reference.testing.script_text import BROKEN, COMPARE, HOLDS, NO_EXCEPTION, OPENING, run
 
-HEAD = '''"""{sentence}
-
-Law {law} of vq-reference, broken by {target} ({versions}).
-Exits 1 while that is so, 0 when it is not.
-"""
-
-import inspect
-import sys
-
-import numpy as np
-import torch
-
-
-def exactly(numbers):
-    """Turn hexadecimal floats into a float64 tensor, every bit of them."""
-    return torch.from_numpy(np.vectorize(float.fromhex, otypes=[float])(np.array(numbers)))
-
-
-def gradient(value, at):
+HEAD = '''def gradient(value, at):
     """Return the gradient, and zeros where none arrives."""
     if not (isinstance(value, torch.Tensor) and value.requires_grad):
         return torch.zeros_like(at)
@@ -61,28 +41,10 @@ x = {x}.to(torch.{dtype}).requires_grad_()  # the smallest input found
 
 '''
 
-COMPARE = """
-
-actual = torch.as_tensor({actual}).detach().double(){rows}
-expected = {expected}
-bound = {bound}
-error = torch.where(actual == expected, 0.0, (actual - expected).abs())
-broken = ~(error <= bound)
-print({what!r})
-print("expected", expected.tolist())
-print("actual  ", actual.tolist())
-print("bound   ", bound.tolist())
-print("broken" if broken.any() else "holds")
-sys.exit(int(broken.any()))
-"""
-
-CRASH = """
+CRASH = f"""
 
 gradient(start, x)
-print("an answer, and no exception: holds")
-sys.exit(0)
-"""
-HOLDS, BROKEN = 0, 1
+{NO_EXCEPTION}"""
 
 
 def script(law: Law, tested: Implementation, border: Border, error: Exception, versions: Mapping[str, str]) -> str:
@@ -90,24 +52,25 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
 
     border: what crossed it last. versions: for the heading.
     """
-    if tested.script is None:
-        raise NoScript(f"the adapter of {tested.name} has none")
-    if border.reference is None or border.x is None or border.how != Call():
-        raise NoScript("the last call was not an ordinary forward")
-    head = HEAD.format(
+    opening = OPENING.format(
         sentence=law.sentence,
         law=law.id,
         target=tested.name,
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
-        x=exactly(border.x),
-        dtype=tested.precision.name,
     )
+    if border.trace.steps and tested.lasting is not None:
+        return lasting_script(opening, border.trace, tested.lasting, error)
+    if tested.script is None:
+        raise NoScript(f"the adapter of {tested.name} has none")
+    call = border.last
+    if call is None or call.how != Call():
+        raise NoScript("the last call was not an ordinary forward")
+    head = opening + HEAD.format(x=exactly(call.x), dtype=tested.precision.name)
     faulty, right = (
-        f"{head}{lines(border.reference, border.x)}\n{_start(border)}"
-        for lines in (tested.script, _right(tested, border))
+        f"{head}{lines(call.reference, call.x)}\n{_start(call)}" for lines in (tested.script, _right(tested, call))
     )
     for end in _ends(faulty, error):
-        shown, held = _run(faulty + end), _run(right + end)
+        shown, held = run(faulty + end), run(right + end)
         # of an exception: the one that the law met, and not what the script itself may stumble over
         same = shown.raised is None or type(shown.raised) is type(error)
         if shown.code == BROKEN and same and held.code == HOLDS:
@@ -115,13 +78,12 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
     raise NoScript("the last call, made alone, does not show the fault")
 
 
-def _right(tested: Implementation, border: Border) -> Callable[[SimVQ, Array], str]:
+def _right(tested: Implementation, call: Called) -> Callable[[SimVQ, Array], str]:
     """Return the lines of right code in the conventions that the adapter declares."""
     if "transform" in tested.capabilities:
         return sim_vq_script("vq_reference.nn")
-    assert border.reference is not None
-    a, b = tested.loss_weights(border.reference)
-    c = a + b if tested.loss_value is None else tested.loss_value(border.reference)
+    a, b = tested.loss_weights(call.reference)
+    c = a + b if tested.loss_value is None else tested.loss_value(call.reference)
     return right_script((a, b, c), tested.loss_reduction, tested.metric)
 
 
@@ -145,11 +107,11 @@ def _ends(body: str, error: Exception) -> Iterator[str]:
     yield CRASH
 
 
-def _start(border: Border) -> str:
+def _start(call: Called) -> str:
     """Say what the backward starts from, as the law's first one did."""
-    if not border.cotangents:
+    if not call.cotangents:
         return "start = output.sum() + loss"
-    g, at_loss = border.cotangents[0]
+    g, at_loss = call.cotangents[0]
     terms = [f"(output * {exactly(np.asarray(g))}.to(output.dtype)).sum()"] if np.any(g) else []
     terms += [{0.0: "", 1.0: "loss"}.get(at_loss, f"{at_loss!r} * loss")]
     return f"start = {' + '.join(filter(None, terms)) or 'torch.zeros(())'}"
@@ -160,7 +122,7 @@ def _rows(body: str, actual: str, measured: Array) -> str | None:
 
     None where that cannot be said: the call raises when it is made alone, or the rows are those of several calls.
     """
-    whole = _run(f"{body}\nwhole = torch.as_tensor({actual}).detach().double().numpy()\n").names.get("whole")
+    whole = run(f"{body}\nwhole = torch.as_tensor({actual}).detach().double().numpy()\n").names.get("whole")
     if not isinstance(whole, np.ndarray):
         return None
     if whole.size == measured.size:
@@ -169,27 +131,3 @@ def _rows(body: str, actual: str, measured: Array) -> str | None:
         return None
     same = [[i for i in range(len(whole)) if np.array_equal(whole[i], row)] for row in measured]
     return f"[{[rows[0] for rows in same]}]" if all(same) else None
-
-
-class _Ran(NamedTuple):
-    """How a script ended: its exit code, 1 for an exception as Python does, its names, and the exception."""
-
-    code: int
-    names: dict[str, object]
-    raised: Exception | None
-
-
-def _run(source: str) -> _Ran:
-    """Run the script here, and leave the path as it was."""
-    names: dict[str, object] = {"__name__": "__main__"}
-    path = list(sys.path)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(source, "<script>", "exec"), names)
-    except SystemExit as end:
-        return _Ran(int(end.code or 0), names, None)
-    except Exception as raised:
-        return _Ran(BROKEN, names, raised)
-    finally:
-        sys.path[:] = path
-    return _Ran(HOLDS, names, None)

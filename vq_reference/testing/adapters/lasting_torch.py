@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,7 +67,7 @@ class LastingTorch:
         given = plain.called(
             self.module,
             self.access.call,
-            x,
+            np.array(x, order="C"),
             leading_of(x, use),
             self.dtype,
             start,
@@ -85,13 +86,8 @@ class LastingTorch:
         """Return the outputs, (N, dim)."""
         if self.access.decode is None:
             raise TypeError("this layer has no decode: declare one, or leave out the capability")
-        chosen = torch.as_tensor(indices)
-        lying = chosen.squeeze(-1) if chosen.shape[-1] == 1 and not self._is_stack else chosen
-        return array_of(self.access.decode(self.module, lying[None])).reshape(len(indices), -1)
-
-    @property
-    def _is_stack(self) -> bool:
-        return hasattr(self.module, "layers")
+        decoded: Array = plain.decoded(self.module, self.access.decode, indices)
+        return decoded
 
     def codes(self) -> Array:
         """Return the effective codes, (G, K, D)."""

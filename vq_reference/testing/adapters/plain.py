@@ -35,7 +35,7 @@ def called(
     The seed is made of the state: layers of one state draw alike, and a step later they draw anew.
     """
     module.train(training)
-    entering = torch.as_tensor(np.array(x, order="C")).to(dtype).reshape(*leading, -1).requires_grad_(with_grad)
+    entering = torch.as_tensor(x).to(dtype, copy=True).reshape(*leading, -1).requires_grad_(with_grad)
     present = None if mask is None else torch.as_tensor(mask).reshape(leading)
     until = None if lengths is None else torch.as_tensor(lengths)
     low = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()
@@ -63,6 +63,13 @@ def called(
         shape = x.shape if name == "x" else reached[name].shape
         reply[f"gradient at {name}"] = None if gradient is None else array(gradient).reshape(shape)
     return reply
+
+
+def decoded(module: Any, decode: Any, indices: Any) -> Any:
+    """Return the outputs, (N, dim), for indices (N, H), or (N, L) of a stack."""
+    chosen = torch.as_tensor(indices)
+    lying = chosen.squeeze(-1) if chosen.shape[-1] == 1 and not hasattr(module, "layers") else chosen
+    return array(decode(module, lying[None])).reshape(len(indices), -1)
 
 
 def array(tensor: Any) -> Any:
@@ -99,3 +106,21 @@ def pickled(module: Any, other: Any) -> Any:
 def compiled(module: Any) -> Any:
     """Return the module compiled as one graph, by a backend that needs no compiler: it shares the module's state."""
     return torch.compile(module, backend="aot_eager", fullgraph=True)
+
+
+def arrived(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Return a gradient, and zeros where no path leads there."""
+    return np.zeros(shape) if gradient is None else gradient
+
+
+def excess(tokens: Any, codes: Any, chosen: Any) -> Any:
+    """Return how much farther, squared, each token is from the code that it chose than from the nearest, (N,)."""
+    squares = (torch.as_tensor(tokens)[:, None] - codes).square().sum(dim=2).numpy()
+    return squares[np.arange(len(squares)), chosen] - squares.min(axis=1)
+
+
+def left_over(x: Any, codes: Any, indices: Any) -> Any:
+    """Return what the layers of a stack left of x: codes and indices of those before; index -1 adds nothing."""
+    for table, chosen in zip(codes, torch.as_tensor(indices).T, strict=True):
+        x = x - torch.where(chosen[:, None] >= 0, table[chosen], 0.0)
+    return x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import importlib
 import importlib.metadata
@@ -158,9 +159,10 @@ def _globals(given: types.FunctionType) -> list[str]:
 
 
 def _names(code: types.CodeType) -> list[str]:
-    """Return the names that code uses, and the code nested in it."""
+    """Return the globals that code uses, and the code nested in it."""
+    names = [each.argval for each in dis.get_instructions(code) if each.opname == "LOAD_GLOBAL"]
     nested = (each for each in code.co_consts if isinstance(each, types.CodeType))
-    return [*code.co_names, *(name for each in nested for name in _names(each))]
+    return [*names, *(name for each in nested for name in _names(each))]
 
 
 def _node(given: types.FunctionType) -> ast.Lambda | ast.FunctionDef:
