@@ -11,10 +11,10 @@ from vq_reference.testing.adapters.lasting import Lasting
 from vq_reference.testing.adapters.lasting_torch import CARRY, cast_to, compiled
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.adapters.vector_quantize import build, build_stack
-from vq_reference.testing.measure import LawBroken
+from vq_reference.testing.measure import LawBroken, NoneOfThose
 from vq_reference.testing.replay import Replay
-from vq_reference.testing.replay_values import compared
-from vq_reference.testing.script_text import BROKEN, COMPARE, HOLDS, NO_EXCEPTION, Ran, run
+from vq_reference.testing.replay_values import OF_A_REPLY, compared
+from vq_reference.testing.script_text import BROKEN, COMPARE, HOLDS, NO_EXCEPTION, ONE_OF, Ran, run
 from vq_reference.testing.trace import Trace
 
 # right layers, on which a script is tried out
@@ -32,19 +32,18 @@ def lasting_script(opening: str, trace: Trace, lasting: Lasting, error: Exceptio
         if isinstance(reason, NoScript):
             raise
         raise NoScript(f"the layer cannot be made again: {type(reason).__name__}: {reason}") from reason
-    begin = opening + faulty.lines
     for end, computed in _ends(faulty, error):
-        shown = run(begin + end)
+        shown = run(opening + faulty.lines(end))
         # of an exception: the one that the law met, and not what the script itself may stumble over
         if shown.code != BROKEN or not (shown.raised is None or type(shown.raised) is type(error)):
             continue
-        held = run(opening + right.lines + end)
+        held = run(opening + right.lines(end))
         # both sides come from the module itself, and by a name that ours does not have
         if held.code == HOLDS or (computed and isinstance(held.raised, KeyError)):
-            return begin + end
+            return opening + faulty.lines(end)
         end = _as_right_code_has_it(error, held, end) if _has_our_conventions(lasting) else ""
-        if end and run(begin + end).code == BROKEN:
-            return begin + end
+        if end and run(opening + faulty.lines(end)).code == BROKEN:
+            return opening + faulty.lines(end)
     raise NoScript("the steps of the law, taken alone, do not show the fault")
 
 
@@ -55,8 +54,11 @@ def _ends(replay: Replay, error: Exception) -> Iterator[tuple[str, bool]]:
         for actual, expected in compared(replay, error):
             numbers = {"expected": expected or exactly(error.expected), "bound": bound, "what": error.what}
             yield COMPARE.format(actual=actual, rows="", **numbers), bool(expected)
+    elif isinstance(error, NoneOfThose) and error.what in OF_A_REPLY and replay.replies:
+        actual = OF_A_REPLY[error.what].format(replay.replies[-1])
+        yield ONE_OF.format(actual=actual, allowed=error.allowed, what=error.what), False
     elif isinstance(error, AssertionError):
-        raise NoScript("what the law compares is no number")
+        raise NoScript("what the law compares is no value of a step")
     else:
         yield NO_EXCEPTION, False
 

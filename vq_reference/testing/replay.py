@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from vq_reference.arguments import Array
 from vq_reference.testing.adapters import lasting_torch, plain, source
@@ -14,6 +18,7 @@ from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, 
 from vq_reference.testing.adapters.lasting_torch import LastingTorch, leading_of
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.choice_of_heads import codes_of, heads_of
+from vq_reference.testing.script_text import run
 from vq_reference.testing.trace import Step, Trace
 
 # how a state is carried on, as a function of the modules
@@ -22,6 +27,11 @@ CARRIED: dict[Any, Callable[..., Any]] = {
     lasting_torch.deepcopied: plain.deepcopied,
     lasting_torch.pickled: plain.pickled,
 }
+
+
+# what the functions of `plain` import
+LIBRARY = ("import contextlib", "import copy", "import io", "import zlib", "from typing import Any")
+IMPORTS = ("import ", "from ", "sys.path.")
 
 
 class Value(NamedTuple):
@@ -44,6 +54,7 @@ class Replay:
     def __init__(self, trace: Trace, lasting: Lasting) -> None:
         self.lasting = lasting
         self.values: list[Value] = []
+        self.replies: list[str] = []  # their names, in order
         self._definitions: list[str] = []
         self._makers: dict[str, str] = {}  # the body of a function → its name
         self._numbers: dict[str, str] = {}  # numbers as source text → their name
@@ -60,18 +71,27 @@ class Replay:
             else:
                 self._make(step)
 
-    @property
-    def lines(self) -> str:
-        """The script's lines. Equal steps one after another are a loop."""
-        makers = ["\n".join([f"\n\ndef {name}():", *body.split("\n")]) for body, name in self._makers.items()]
-        numbers = [f"{name} = {text}" for text, name in self._numbers.items()]
-        return "\n".join([*dict.fromkeys(self._definitions), *makers, "\n", *numbers, "", *_folded(self._steps)])
+    def lines(self, end: str) -> str:
+        """Return the script's lines, of numbers and of our functions those that they and `end` use."""
+        steps = "\n".join(_folded(self._steps))
+        makers = [f"def {name}():\n{body}\n\n" for body, name in self._makers.items()]
+        used = f"{steps}\n{end}"
+        numbers = [f"{name} = {text}" for text, name in self._numbers.items() if re.search(rf"\b{name}\b", used)]
+        definitions = dict.fromkeys(self._definitions)
+        imports = [each for each in definitions if each.startswith(IMPORTS)]
+        written = [f"{each}\n\n" for each in definitions if not each.startswith(IMPORTS)]
+        ours = list(_ours("\n".join([*written, used])))
+        library = [each for each in LIBRARY if re.search(rf"\b{each.split()[-1]}\b", "\n".join(ours))]
+        return "\n".join([*library, *imports, "\n", *ours, *written, *makers, *numbers, "", steps, end])
 
     def use(self, function: Callable[..., Any] | None) -> str:
         """Define or import a function, and return the expression that names it."""
         if function is None:
             raise NoScript("the adapter has no function for a step of this law")
         lines, name = source.function(function)
+        if name in vars(plain):  # one of ours has that name
+            *lines, imported = lines
+            lines, name = [*lines, f"{imported} as their_{name}"], f"their_{name}"
         self._definitions += lines
         return name
 
@@ -94,9 +114,9 @@ class Replay:
             line = f"{name} = {others[0]}" + ("" if kind == "autocast" else f".to(torch.{kind})")
         elif step.did == "compiled" and self.lasting.compiled is lasting_torch.compiled:
             made = lasting_torch.compiled(self._layers[step.layers[0]])
-            line = f"{name}, compiled_{name} = {others[0]}, {self.use(plain.compiled)}({others[0]})"
+            line = f"{name}, compiled_{name} = {others[0]}, compiled({others[0]})"
         elif carried:
-            made, line = self._layers[step.layers[0]], f"{name} = {self.use(carried)}({', '.join(others)})"
+            made, line = self._layers[step.layers[0]], f"{name} = {carried.__name__}({', '.join(others)})"
         else:
             raise NoScript(f"the adapter has its own way for {step.did!r}, which takes no plain module")
         self._steps.append(line)
@@ -108,7 +128,8 @@ class Replay:
         *imports, line = constructed(lambda: _torch(build(step.given["wanted"])).module)
         self._definitions += imports
         layer = _torch(build(step.given["wanted"]))
-        held = [line, f"layer = layer.to({layer.dtype})", *source.state(layer.module), "return layer"]
+        fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
+        held = [line, f"layer = layer.to({layer.dtype})", *source.state(layer.module, fresh), "return layer"]
         body = "\n".join(f"    {each}" for each in held)
         return self._makers.setdefault(body, f"make_{len(self._makers)}")
 
@@ -131,20 +152,25 @@ class Replay:
         arguments += [f"{key}={self.number(given[key], key)}" for key in ("mask", "lengths") if given[key] is not None]
         arguments += ["autocast=True"] if layer.autocast else []
         arguments += [f"compiled=compiled_layer_{number}"] if layer.compiled is not None else []
-        self._steps.append(f"{name} = {self.use(plain.called)}({', '.join(arguments)})")
+        self._steps.append(f"{name} = called({', '.join(arguments)})")
         if step.gave is not None:
-            self.values += _of_reply(name, step.gave, x, self)
-            self.values += self._of_choice(name, step.gave, x)
+            self.replies.append(name)
+            self.values += _of_reply(name, step.gave, x)
+            with contextlib.suppress(IndexError, ValueError):  # indices that name no code, or too few
+                self.values += self._of_choice(name, step.gave, x)
 
     def _of_choice(self, name: str, reply: Reply, x: Array) -> Iterator[Value]:
         """Yield what laws make of the indices: the codes that they name, and how much farther those are."""
         if isinstance(self._wanted, WantedStack):
-            tables = [self.number(each, "codes") for each in self._wanted.stack.codes]
+            stack = self._wanted.stack.codes
+            tables = [self.number(each, "codes") for each in stack]
             for i, table in enumerate(tables):
-                before = f"{self.number(x, 'x')}, [{', '.join(tables[:i])}], {name}['indices'][:, :{i}]"
-                left = f"{self.use(plain.left_over)}({before})"
-                text = f"{self.use(plain.excess)}({left}, {table}, {name}['indices'][:, {i}])"
+                left = f"{self.number(x, 'x')} - summed([{', '.join(tables[:i])}], {name}['indices'][:, :{i}])"
+                text = f"excess({left}, {table}, {name}['indices'][:, {i}])"
                 yield Value(f"excess of layer {i}", text, None)
+            whole = plain.summed([torch.tensor(each) for each in stack], reply.indices).numpy()
+            for kind in ("output", "decoded"):
+                yield Value(kind, f"summed([{', '.join(tables)}], {name}['indices']).numpy()", whole)
             return
         layer = self._wanted.layer
         groups = np.arange(layer.heads) % len(layer.codes)
@@ -152,37 +178,37 @@ class Replay:
         yield Value("selected code", f"{codes}[{groups.tolist()}, {name}['indices']]", held[groups, reply.indices])
         for head in range(layer.heads):
             tokens, table = self.number(heads_of(layer, x)[:, head], "t"), self.number(codes_of(layer, head), "codes")
-            text = f"{self.use(plain.excess)}({tokens}, {table}, {name}['indices'][:, {head}])"
+            text = f"excess({tokens}, {table}, {name}['indices'][:, {head}])"
             yield Value(f"excess of head {head}", text, None)
 
     def _decode(self, i: int, step: Step) -> None:
         (number,) = step.layers
         decode, indices = self.use(self._layers[number].access.decode), self.number(step.given["indices"], "indices")
-        self._steps.append(f"decoded_{i} = {self.use(plain.decoded)}(layer_{number}, {decode}, {indices})")
+        self._steps.append(f"decoded_{i} = decoded(layer_{number}, {decode}, {indices})")
         if step.gave is not None:
             self.values.append(Value("decoded", f"decoded_{i}", step.gave))
 
     def _read(self, i: int, step: Step) -> None:
         """Read codes, statistics or the whole state."""
         (number,), gave = step.layers, step.gave
-        access, name, array = self._layers[number].access, f"{step.did}_{i}", self.use(plain.array)
+        access, name = self._layers[number].access, f"{step.did}_at_{i}"
         if step.did == "codes":
-            self._steps.append(f"{name} = {array}({self.use(access.codes)}(layer_{number}))")
+            self._steps.append(f"{name} = array({self.use(access.codes)}(layer_{number}))")
             if gave is not None:
                 self._codes = name, gave
                 self.values.append(Value("codes", name, gave))
         elif step.did == "statistics":
             pairs = f"{self.use(access.statistics)}(layer_{number})"
-            self._steps.append(f"{name} = [({array}(counts), {array}(sums)) for counts, sums in {pairs}]")
+            self._steps.append(f"{name} = [(array(counts), array(sums)) for counts, sums in {pairs}]")
             for group, each in enumerate(gave or ()):
                 self.values.append(Value("counts", f"{name}[{group}][0]", each.counts))
                 self.values.append(Value("sums", f"{name}[{group}][1]", each.sums))
         else:
-            self._steps.append(f"{name} = {self.use(plain.state)}(layer_{number})")
+            self._steps.append(f"{name} = state(layer_{number})")
             self.values += [Value(key, f"{name}[{key!r}]", array_) for key, array_ in (gave or {}).items()]
 
 
-def _of_reply(name: str, reply: Reply, x: Array, replay: Replay) -> Iterator[Value]:
+def _of_reply(name: str, reply: Reply, x: Array) -> Iterator[Value]:
     for key in ("output", "indices", "losses"):
         yield Value(key, f"{name}[{key!r}]", getattr(reply, key))
     if reply.reached is not None:
@@ -190,8 +216,18 @@ def _of_reply(name: str, reply: Reply, x: Array, replay: Replay) -> Iterator[Val
             like = x if parameter == "x" else gradient
             key = f"gradient at {parameter}"
             if like is not None:
-                text = f"{replay.use(plain.arrived)}({name}[{key!r}], {like.shape})"
+                text = f"arrived({name}[{key!r}], {like.shape})"
                 yield Value(key, text, np.zeros(like.shape) if gradient is None else gradient)
+
+
+def _ours(text: str) -> Iterator[str]:
+    """Yield the source of each function of `plain` that this text calls, and of those that these call."""
+    functions = {name: inspect.getsource(each) for name, each in vars(plain).items() if inspect.isfunction(each)}
+    needed: set[str] = set()
+    while more := {name for name in functions if re.search(rf"(?<![\w.]){name}\(", text)} - needed:
+        needed |= more
+        text = "\n".join(functions[name] for name in more)
+    yield from (f"{functions[name]}\n" for name in functions if name in needed)
 
 
 def _folded(steps: list[str]) -> Iterator[str]:

@@ -22,6 +22,16 @@ KINDS = {
     r"(codes\b.*|m/Ñ|unused codes|the .*code)": "codes",
 }
 JACOBIAN = "∂output/∂x"
+FINITE = "finite "
+# what has no distance → how it is read from the last reply
+OF_A_REPLY = {
+    "dtype of the output": "{}['dtypes'][0]",
+    "dtype of the indices": "{}['dtypes'][1]",
+    "dtype of the loss": "{}['dtypes'][2]",
+    "shape of output, indices and losses": "{}['shapes']",
+    "number of losses": "len({}['losses'])",
+    "number of dropped layers": "int(({}['indices'] < 0).all(axis=0).sum())",
+}
 
 Selection = tuple[str, Callable[[Array], Array]]
 
@@ -43,6 +53,12 @@ def compared(replay: Replay, error: LawBroken) -> Iterator[tuple[str, str]]:
     if error.what == JACOBIAN:
         rows = [value.text for value in replay.values if value.kind == "gradient at x"][-error.actual.shape[1] :]
         yield f"np.stack([{', '.join(rows)}], axis=1)", ""
+        return
+    if error.what.startswith(FINITE):
+        kind = kind_of(error.what.removeprefix(FINITE))
+        for value in reversed(replay.values):
+            if value.kind == kind and value.array is not None and value.array.shape == error.actual.shape:
+                yield f"np.isfinite({value.text})", ""
         return
     alike = [value for value in reversed(replay.values) if value.kind == kind_of(error.what)]
     for value in alike:
@@ -79,9 +95,9 @@ def _selections(whole: Array | None, part: Array) -> Iterator[Selection]:
                 text = f".reshape(-1, {width})[{rows}].reshape({part.shape})"
                 yield text, lambda given, rows=rows: given.reshape(-1, width)[rows].reshape(part.shape)  # type: ignore[misc]
     if whole.ndim == part.ndim == 2 and len(whole) == len(part):
-        columns = _in_order(whole.T, part.T)
-        if columns is not None:
-            yield f"[:, {columns}]", lambda given: given[:, columns]
+        for columns in (_in_order(whole.T, part.T), _backwards(whole.T, part.T)):
+            if columns is not None:
+                yield f"[:, {columns}]", lambda given, columns=columns: given[:, columns]  # type: ignore[misc]
 
 
 def _in_order(whole: Array, part: Array) -> list[int] | None:

@@ -13,7 +13,6 @@ Law {law} of vq-reference, broken by {target} ({versions}).
 Exits 1 while that is so, 0 when it is not.
 """
 
-import inspect
 import sys
 
 import numpy as np
@@ -40,6 +39,18 @@ print("actual  ", actual.tolist())
 print("bound   ", bound.tolist())
 print("broken" if broken.any() else "holds")
 sys.exit(int(broken.any()))
+"""
+
+ONE_OF = """
+
+actual = {actual}
+allowed = {allowed!r}
+print({what!r})
+print("expected", " or ".join(map(str, allowed)))
+print("actual  ", actual)
+print("bound    none: it is one of those or it is not")
+print("holds" if actual in allowed else "broken")
+sys.exit(int(actual not in allowed))
 """
 
 NO_EXCEPTION = """

@@ -119,8 +119,9 @@ def excess(tokens: Any, codes: Any, chosen: Any) -> Any:
     return squares[np.arange(len(squares)), chosen] - squares.min(axis=1)
 
 
-def left_over(x: Any, codes: Any, indices: Any) -> Any:
-    """Return what the layers of a stack left of x: codes and indices of those before; index -1 adds nothing."""
-    for table, chosen in zip(codes, torch.as_tensor(indices).T, strict=True):
-        x = x - torch.where(chosen[:, None] >= 0, table[chosen], 0.0)
-    return x
+def summed(codes: Any, indices: Any) -> Any:
+    """Return the sum of the codes that indices, (N, L), name in the tables of so many layers; index -1 adds nothing."""
+    total: Any = 0.0
+    for table, chosen in zip(codes, torch.as_tensor(indices).T, strict=False):
+        total = total + torch.where(chosen[:, None] >= 0, table[chosen], 0.0)
+    return total

@@ -20,7 +20,7 @@ def sim_vq_script(module: str, takes_transform: bool = True) -> Callable[[SimVQ,
 
     def script(reference: SimVQ, x: Array) -> str:
         size, width = reference.frozen_codebook.shape
-        lines = [f"from {module} import SimVQ", "", "layers = []"]
+        lines = ["import inspect", "", f"from {module} import SimVQ", "", "layers = []"]
         names = {}
         for i, layer in enumerate(reference.transform):
             leaving, entering = layer.weight.shape

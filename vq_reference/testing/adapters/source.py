@@ -148,7 +148,7 @@ def _globals(given: types.FunctionType) -> list[str]:
         elif name in given.__globals__:
             value = given.__globals__[name]
             if isinstance(value, types.ModuleType):
-                lines += [f"import {value.__name__} as {name}"]
+                lines += [f"import {value.__name__}" + ("" if name == value.__name__ else f" as {name}")]
             elif isinstance(value, types.FunctionType) and value.__module__ == given.__module__:
                 lines += function(value)[0]
             elif getattr(value, "__module__", OURS).startswith(OURS):
@@ -200,12 +200,20 @@ def lines_of(*parts: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def state(module: nn.Module) -> list[str]:
-    """Return the lines that give `layer` the parameters and buffers of this module, every bit of them."""
+def state(module: nn.Module, constructed: nn.Module | None = None) -> list[str]:
+    """Return the lines that give `layer` the parameters and buffers of this module, every bit of them.
+
+    Not those that the constructor gives it anyway, where it is told what that made: a release may have mended them.
+    """
+    made = {} if constructed is None else {**dict(constructed.named_parameters()), **dict(constructed.named_buffers())}
     held = [*module.named_parameters(), *module.named_buffers()]
     return [
         "state = {",
-        *(f"    {name!r}: {tensor(each)}," for name, each in held),
+        *(
+            f"    {name!r}: {tensor(each)},"
+            for name, each in held
+            if name not in made or not torch.equal(made[name], each.to(made[name].dtype))
+        ),
         "}",
         "named = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}",
         "with torch.no_grad():",
