@@ -34,6 +34,12 @@ EXPRESSIONS = {
     "‖x − q‖² − min ‖x − c‖²": "(d := torch.cdist(x.double(), codes.double(), "
     'compute_mode="donot_use_mm_for_euclid_dist") ** 2)[range(len(x)), indices] - d.min(dim=1).values',
 }
+# of `lying`, which is what the forward returned as it lies there
+FORM = {
+    f"{what} of the {part}": read.format(f"lying[{i}]")
+    for what, read in (("shape", "tuple({}.shape)"), ("dtype", "str({}.dtype).removeprefix('torch.')"))
+    for i, part in enumerate(("output", "indices", "loss"))
+}
 # "∂ℓ/∂0.weight", "∂ℓ/∂(0.weight)", "∂ℓ/∂weight of layer 0"
 OF_PARAMETER = re.compile(r"∂ℓ/∂\(?(?:(?P<name>\d+\.\w+)|(?P<kind>\w+) of layer (?P<layer>\d+))\)?")
 

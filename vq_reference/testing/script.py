@@ -7,22 +7,25 @@ twice: here it has to find the fault, and with the same lines on the reference i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Call, Implementation
-from vq_reference.testing.adapters.module_script import right_script
+from vq_reference.testing.adapters.module_script import Script, right_script
 from vq_reference.testing.adapters.scripts import sim_vq_script
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.border import Border, Called
+from vq_reference.testing.choice import decided
 from vq_reference.testing.lasting_script import lasting_script
 from vq_reference.testing.law import Law
-from vq_reference.testing.measure import LawBroken
-from vq_reference.testing.quantities import expression
-from vq_reference.testing.script_text import BROKEN, COMPARE, HOLDS, NO_EXCEPTION, OPENING, run
+from vq_reference.testing.measure import LawBroken, NoneOfThose
+from vq_reference.testing.quantities import FORM, expression
+from vq_reference.testing.script_text import BROKEN, COMPARE, HOLDS, NO_EXCEPTION, ONE_OF, OPENING, run
+from vq_reference.testing.strategies import Case
 
 HEAD = '''def gradient(value, at):
     """Return the gradient, and zeros where none arrives."""
@@ -37,14 +40,20 @@ def jacobian(output, x):
     return torch.stack([gradient(output[:, i].sum(), x) for i in range(output.shape[1])], dim=1).double()
 
 
-x = {x}.to(torch.{dtype}).requires_grad_()  # the smallest input found
-
 '''
 
+# of `loss.shares`: what it measures → whether that is a gradient at x, or else at the codes
+SIDES = {"encoder's share": True, "codebook's share": False}
+SHARE = "routed / ((ahead - behind) / 2)"
+MOST_CALLS = 6
 CRASH = f"""
 
 gradient(start, x)
 {NO_EXCEPTION}"""
+
+
+class NotShown(NoScript):
+    """A call that, made alone, does not show the fault."""
 
 
 def script(law: Law, tested: Implementation, border: Border, error: Exception, versions: Mapping[str, str]) -> str:
@@ -62,35 +71,51 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
         return lasting_script(opening, border.trace, tested.lasting, error)
     if tested.script is None:
         raise NoScript(f"the adapter of {tested.name} has none")
-    call = border.last
-    if call is None or call.how != Call():
-        raise NoScript("the last call was not an ordinary forward")
-    head = opening + HEAD.format(x=exactly(call.x), dtype=tested.precision.name)
-    faulty, right = (
-        f"{head}{lines(call.reference, call.x)}\n{_start(call)}" for lines in (tested.script, _right(tested, call))
-    )
-    for end in _ends(faulty, error):
-        shown, held = run(faulty + end), run(right + end)
+    write, opening = tested.script, opening + HEAD
+
+    def right(reference: SimVQ, x: Array) -> str:
+        return _right(tested, reference)(reference, x)
+
+    if isinstance(error, LawBroken) and error.what in SIDES:
+        faulty, held = (opening + _shares(each, border, error.what, tested.precision.name) for each in (write, right))
+        return _tried(faulty, held, [_compared(error, SHARE, "", error.expected)], error)
+    calls = [call for call in reversed(border.calls) if call.how == Call()][:MOST_CALLS]
+    if not calls:
+        raise NoScript("no call of the law was an ordinary forward")
+    for call in calls:
+        faulty, held = (opening + _one(each, call, tested.precision.name) for each in (write, right))
+        with contextlib.suppress(NotShown):
+            return _tried(faulty, held, _ends(tested, call, faulty, held, error), error)
+    raise NoScript("no call of the law, made alone, shows the fault")
+
+
+def _tried(faulty: str, right: str, ends: Iterable[str], error: Exception) -> str:
+    """Return the first script that shows the fault, and shows none in right code. Raises NotShown."""
+    for end in ends:
+        shown = run(faulty + end)
+        # a form is one of the module's own layouts, which right code of ours does not have
+        held = run(right + end) if not isinstance(error, NoneOfThose) else shown._replace(code=HOLDS)
         # of an exception: the one that the law met, and not what the script itself may stumble over
         same = shown.raised is None or type(shown.raised) is type(error)
         if shown.code == BROKEN and same and held.code == HOLDS:
             return faulty + end
-    raise NoScript("the last call, made alone, does not show the fault")
+    raise NotShown("what the law compared does not show the fault when it is computed alone")
 
 
-def _right(tested: Implementation, call: Called) -> Callable[[SimVQ, Array], str]:
+def _right(tested: Implementation, reference: SimVQ) -> Script:
     """Return the lines of right code in the conventions that the adapter declares."""
     if "transform" in tested.capabilities:
         return sim_vq_script("vq_reference.nn")
-    a, b = tested.loss_weights(call.reference)
-    c = a + b if tested.loss_value is None else tested.loss_value(call.reference)
+    a, b = tested.loss_weights(reference)
+    c = a + b if tested.loss_value is None else tested.loss_value(reference)
     return right_script((a, b, c), tested.loss_reduction, tested.metric)
 
 
-def _ends(body: str, error: Exception) -> Iterator[str]:
+def _ends(tested: Implementation, call: Called, body: str, right: str, error: Exception) -> Iterator[str]:
     """Yield what may show the fault: the law's comparison, the same turned round, or an exception on the way.
 
-    Turned round for a law that compares two calls: which of the two was the faulty one, it cannot know.
+    Turned round for a law that compares two calls: which of the two was the faulty one, it cannot know. Where such a
+    law compares choices, both calls are asked for the choice of right code.
     """
     if isinstance(error, LawBroken):
         actual = expression(error.what)
@@ -99,12 +124,52 @@ def _ends(body: str, error: Exception) -> Iterator[str]:
         rows = _rows(body, actual, error.actual)
         if rows is not None:
             for expected in (error.expected, error.actual):
-                numbers = {"expected": exactly(expected), "bound": exactly(error.bound)}
-                yield COMPARE.format(actual=actual, rows=rows, what=error.what, **numbers)
+                yield _compared(error, actual, rows, expected)
+        if error.what == "selected code":
+            sure = np.flatnonzero(decided(tested, Case(call.reference, call.x)))
+            wanted = run(f"{right}\nwanted = codes[indices].detach().double().numpy()\n").names.get("wanted")
+            if isinstance(wanted, np.ndarray):
+                numbers = {"expected": exactly(wanted[sure]), "bound": exactly(np.zeros(wanted[sure].shape))}
+                yield COMPARE.format(actual=actual, rows=f"[{sure.tolist()}]", what=error.what, **numbers)
         return
-    if isinstance(error, AssertionError):
+    if isinstance(error, NoneOfThose) and error.what in FORM:
+        yield ONE_OF.format(actual=FORM[error.what], allowed=error.allowed, what=error.what)
+    elif isinstance(error, AssertionError):
         raise NoScript("what the law compares is no number")
-    yield CRASH
+    else:
+        yield CRASH
+
+
+def _compared(error: LawBroken, actual: str, rows: str, expected: Array) -> str:
+    numbers = {"expected": exactly(expected), "bound": exactly(error.bound)}
+    return COMPARE.format(actual=actual, rows=rows, what=error.what, **numbers)
+
+
+def _shares(write: Script, border: Border, what: str, dtype: str) -> str:
+    """Return the lines that compute a side's share of the loss's derivative, from the three calls it is made of.
+
+    The loss's own gradient along the step, and the values of the loss a step ahead and a step behind.
+    """
+    begun = next(call for call in border.calls if call.cotangents)
+    ahead, behind = border.calls[-2:]
+    at_x = SIDES[what]
+    step = (ahead.x - behind.x) / 2 if at_x else (ahead.reference.codebook - behind.reference.codebook) / 2
+    return "\n".join(
+        [
+            _one(write, begun, dtype),
+            f"routed = ({'gradient(start, x)' if at_x else 'at_codes(start)'}.double() * {exactly(step)}).sum()",
+            _one(write, ahead, dtype),
+            "ahead = loss.detach().double()",
+            _one(write, behind, dtype),
+            "behind = loss.detach().double()",
+        ]
+    )
+
+
+def _one(write: Script, call: Called, dtype: str) -> str:
+    """Return the lines of one call, and of what its backward starts from."""
+    x = f"x = {exactly(call.x)}.to(torch.{dtype}).requires_grad_()  # the smallest input found\n"
+    return f"{x}\n{write(call.reference, call.x)}\n{_start(call)}\n"
 
 
 def _start(call: Called) -> str:

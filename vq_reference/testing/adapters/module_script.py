@@ -51,6 +51,7 @@ def module_script(
             [*defined, *read],
             [f"entering = {_arrange('x', layer.layouts.x, arranged)}"],
             [f"returned = {called}"],
+            [f"lying = ({output}, {indices or None}, {loss or None})"],
             [f"output = {_restore(output, arranged.layouts.output, arranged)}"],
             [f"indices = {_restore(indices, arranged.layouts.indices, arranged)}"] if indices else [],
             [f"loss = {loss}.sum()" if loss else "loss = torch.zeros(())"],
