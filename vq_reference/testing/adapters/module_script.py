@@ -62,27 +62,6 @@ def module_script(
     return script
 
 
-def estimator_script(f: Callable[[Tensor, Tensor], Tensor], layout: Layout, dtype: str) -> Script:
-    """Return the same of a function (x, q) → out; the choice before it is made in float64."""
-
-    def script(reference: SimVQ, x: Array) -> str:
-        lines, name = source.function(f)
-        sizes = layout.spelled(len(layout.natural(len(x))))
-        shape = dict(zip((*sizes.leading, CHANNEL), (*layout.natural(len(x)), x.shape[1]), strict=True))
-        order = list(shape)
-        x_there, q_there = (_permuted(what, order, sizes, shape) for what in ("x", "q"))
-        return source.lines_of(
-            lines,
-            [f"codes = {source.exactly(reference.codebook)}"],
-            ['apart = torch.cdist(x.detach().double(), codes, compute_mode="donot_use_mm_for_euclid_dist")'],
-            [f"indices, codes = apart.argmin(dim=1), codes.to(torch.{dtype})", "q = codes[indices]"],
-            [f"returned = {name}({x_there}, {q_there})"],
-            [f"output = {_back('returned', order, sizes, shape)}", "loss = torch.zeros(())"],
-        )
-
-    return script
-
-
 def right_script(weights: tuple[float, float, float], reduction: str, metric: str) -> Script:
     """Return the lines of a right layer in these conventions, by which a script is tried out; it is not handed out.
 
@@ -137,10 +116,10 @@ def _read(places: tuple[Place, Place | None, Place | None]) -> tuple[list[str], 
 
 
 def _arrange(what: str, layout: Layout, arranged: Arranged) -> str:
-    return _permuted(what, list(arranged.order), arranged.layouts.x, arranged.sizes)
+    return permuted(what, list(arranged.order), arranged.layouts.x, arranged.sizes)
 
 
-def _permuted(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
+def permuted(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
     """Return `what`, (N, D), laid out as the layout says."""
     lying = [name for axis in layout.axes for name in axis]
     turned = "" if lying == order else f".permute{tuple(order.index(name) for name in lying)}"
@@ -150,10 +129,10 @@ def _permuted(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
 
 
 def _restore(what: str, layout: Layout, arranged: Arranged) -> str:
-    return _back(what, list(arranged.order), layout, arranged.sizes)
+    return back(what, list(arranged.order), layout, arranged.sizes)
 
 
-def _back(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
+def back(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
     """Return `what`, which lies as the layout says, as (N, D), or (N,) where it has no channels."""
     lying = [name for axis in layout.axes for name in axis]
     wanted = [name for name in order if name in lying]
