@@ -49,11 +49,12 @@ def expression(what: str) -> str | None:
 
     >>> expression("output with rotation")
     'output'
-    >>> expression("∂ℓ/∂(0.weight)")
+    >>> expression("∂ℓ/∂(0.weight) in eval")
     "gradient(start, parameters['0.weight'])"
     """
+    what = re.sub(r" with \w+$", "", what).removesuffix(" in eval")
     of_parameter = OF_PARAMETER.fullmatch(what)
     if of_parameter:
         name = of_parameter["name"] or f"{of_parameter['layer']}.{of_parameter['kind']}"
         return f"gradient(start, parameters[{name!r}])"
-    return EXPRESSIONS.get(re.sub(r" with \w+$", "", what))
+    return EXPRESSIONS.get(what)

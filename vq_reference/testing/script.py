@@ -7,7 +7,7 @@ twice: here it has to find the fault, and with the same lines on the reference i
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -52,10 +52,6 @@ gradient(start, x)
 {NO_EXCEPTION}"""
 
 
-class NotShown(NoScript):
-    """A call that, made alone, does not show the fault."""
-
-
 def script(law: Law, tested: Implementation, border: Border, error: Exception, versions: Mapping[str, str]) -> str:
     """Return the script for a law that ended with `error`. Raises NoScript.
 
@@ -73,24 +69,24 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
         raise NoScript(f"the adapter of {tested.name} has none")
     write, opening = tested.script, opening + HEAD
 
-    def right(reference: SimVQ, x: Array) -> str:
-        return _right(tested, reference)(reference, x)
+    def right(reference: SimVQ, x: Array, how: Call) -> str:
+        return _right(tested, reference, how)
 
     if isinstance(error, LawBroken) and error.what in SIDES:
         faulty, held = (opening + _shares(each, border, error.what, tested.precision.name) for each in (write, right))
         return _tried(faulty, held, [_compared(error, SHARE, "", error.expected)], error)
-    calls = [call for call in reversed(border.calls) if call.how == Call()][:MOST_CALLS]
-    if not calls:
-        raise NoScript("no call of the law was an ordinary forward")
-    for call in calls:
-        faulty, held = (opening + _one(each, call, tested.precision.name) for each in (write, right))
-        with contextlib.suppress(NotShown):
+    reasons = ["the law made no call"]
+    for call in border.calls[: -MOST_CALLS - 1 : -1]:
+        try:
+            faulty, held = (opening + _one(each, call, tested.precision.name) for each in (write, right))
             return _tried(faulty, held, _ends(tested, call, faulty, held, error), error)
-    raise NoScript("no call of the law, made alone, shows the fault")
+        except NoScript as reason:
+            reasons.append(str(reason))
+    raise NoScript(reasons[-1])
 
 
 def _tried(faulty: str, right: str, ends: Iterable[str], error: Exception) -> str:
-    """Return the first script that shows the fault, and shows none in right code. Raises NotShown."""
+    """Return the first script that shows the fault, and shows none in right code. Raises NoScript."""
     for end in ends:
         shown = run(faulty + end)
         # a form is one of the module's own layouts, which right code of ours does not have
@@ -99,16 +95,22 @@ def _tried(faulty: str, right: str, ends: Iterable[str], error: Exception) -> st
         same = shown.raised is None or type(shown.raised) is type(error)
         if shown.code == BROKEN and same and held.code == HOLDS:
             return faulty + end
-    raise NotShown("what the law compared does not show the fault when it is computed alone")
+    raise NoScript("no call of the law, made alone, shows the fault")
 
 
-def _right(tested: Implementation, reference: SimVQ) -> Script:
-    """Return the lines of right code in the conventions that the adapter declares."""
+def _right(tested: Implementation, reference: SimVQ, how: Call) -> str:
+    """Return the lines of right code in the conventions that the adapter declares, in eval mode too.
+
+    The same for any tokens, and however they lie: it takes them as (N, D).
+    """
+    if not how.training and tested.eval_estimator != "as training":
+        reference = dataclasses.replace(reference, estimator=tested.eval_estimator)
     if "transform" in tested.capabilities:
-        return sim_vq_script("vq_reference.nn")
+        return sim_vq_script("vq_reference.nn")(reference, np.zeros(0), Call(training=how.training))
     a, b = tested.loss_weights(reference)
     c = a + b if tested.loss_value is None else tested.loss_value(reference)
-    return right_script((a, b, c), tested.loss_reduction, tested.metric)
+    weights = (0.0, 0.0, 0.0) if not how.training and tested.eval_loss == "zero" else (a, b, c)
+    return right_script(weights, tested.loss_reduction, tested.metric)(reference, np.zeros(0), how)
 
 
 def _ends(tested: Implementation, call: Called, body: str, right: str, error: Exception) -> Iterator[str]:
@@ -169,7 +171,7 @@ def _shares(write: Script, border: Border, what: str, dtype: str) -> str:
 def _one(write: Script, call: Called, dtype: str) -> str:
     """Return the lines of one call, and of what its backward starts from."""
     x = f"x = {exactly(call.x)}.to(torch.{dtype}).requires_grad_()  # the smallest input found\n"
-    return f"{x}\n{write(call.reference, call.x)}\n{_start(call)}\n"
+    return f"{x}\n{write(call.reference, call.x, call.how)}\n{_start(call)}\n"
 
 
 def _start(call: Called) -> str:

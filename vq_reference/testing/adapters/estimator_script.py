@@ -10,14 +10,17 @@ from torch import Tensor
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters import source
+from vq_reference.testing.adapters.implementation import Call
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.module_script import Script, back, permuted
+from vq_reference.testing.adapters.scripts import require_plain
 
 
 def estimator_script(f: Callable[[Tensor, Tensor], Tensor], layout: Layout, dtype: str) -> Script:
     """Return what writes the script of a torch function of tokens and codes, which lie as `layout` says."""
 
-    def script(reference: SimVQ, x: Array) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> str:
+        require_plain(how)
         lines, name = source.function(f)
         sizes = layout.spelled(len(layout.natural(len(x))))
         shape = dict(zip((*sizes.leading, CHANNEL), (*layout.natural(len(x)), x.shape[1]), strict=True))
@@ -53,7 +56,8 @@ FROM_JAX = '''class FromJax(torch.autograd.Function):
 def jax_estimator_script(f: Callable[[Any, Any], Any], dtype: str) -> Script:
     """Return the same of a function of JAX: only what is called is JAX's, all else is torch's."""
 
-    def script(reference: SimVQ, x: Array) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> str:
+        require_plain(how)
         lines, name = source.function(f)
         wide = ['jax.config.update("jax_enable_x64", True)'] if dtype == "float64" else []
         return source.lines_of(

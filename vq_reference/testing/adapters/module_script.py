@@ -11,11 +11,13 @@ from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters import source
 from vq_reference.testing.adapters.constructor import constructed
+from vq_reference.testing.adapters.implementation import Call
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.places import Place
+from vq_reference.testing.adapters.source import NoScript
 from vq_reference.testing.adapters.torch_layer import Arranged, TorchLayer
 
-Script = Callable[[SimVQ, Array], str]
+Script = Callable[[SimVQ, Array, Call], str]
 
 
 def module_script(
@@ -25,15 +27,15 @@ def module_script(
     places: tuple[Place, Place | None, Place | None],
     call: Callable[[Any, Tensor], Any] | None,
 ) -> Script:
-    """Return what writes the script of a module: the wanted layer and x, (N, D) → lines of plain torch.
+    """Return what writes the script of a module: the wanted layer, x, (N, D), and how it is called → lines.
 
     built: the layer that the laws see. make: the module as its constructor makes it; instance: in place of that.
     places: of output, indices and loss in what the forward returns. call: as in `torch_quantizer`.
     """
 
-    def script(reference: SimVQ, x: Array) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> str:
         layer = built(reference)
-        arranged = Arranged.of(layer.layouts, x.shape, None)
+        arranged = Arranged.of(layer.layouts, x.shape, how.leading)
         if instance is None:
             begin = constructed(lambda: make(reference))
         else:
@@ -42,15 +44,18 @@ def module_script(
         defined, called = ([], "layer(entering)") if call is None else source.function(call)
         called = called if call is None else f"{called}(layer, entering)"
         read, (output, indices, loss) = _read(places)
-        mode = source.changed(layer.module.train(), layer.freeze)
+        mode = source.changed(layer.module.train(how.training), layer.freeze)
         return source.lines_of(
             begin,
             [f"layer = layer.to(torch.{str(layer.dtype).removeprefix('torch.')})"],
             held,
-            ["layer.train()", *mode],
+            ["layer.train()" if how.training else "layer.eval()", *mode],
             [*defined, *read],
             [f"entering = {_arrange('x', layer.layouts.x, arranged)}"],
-            [f"returned = {called}"],
+            _entering(how),
+            [f"returned = {called}"]
+            if how.gradient != "no_grad"
+            else ["with torch.no_grad():", f"    returned = {called}"],
             [f"lying = ({output}, {indices or None}, {loss or None})"],
             [f"output = {_restore(output, arranged.layouts.output, arranged)}"],
             [f"indices = {_restore(indices, arranged.layouts.indices, arranged)}"] if indices else [],
@@ -62,6 +67,17 @@ def module_script(
     return script
 
 
+def _entering(how: Call) -> list[str]:
+    """Return the lines that make of `entering` the input as the call takes it."""
+    if how.memory == "expanded":
+        raise NoScript("an input whose tokens share their memory is not written yet")
+    strided = ["entering = torch.stack([entering, entering], dim=-1)[..., 0]  # not contiguous"]
+    return [
+        *(strided if how.memory == "strided" else []),
+        *(["entering = entering.detach()"] if how.gradient == "not asked" else []),
+    ]
+
+
 def right_script(weights: tuple[float, float, float], reduction: str, metric: str) -> Script:
     """Return the lines of a right layer in these conventions, by which a script is tried out; it is not handed out.
 
@@ -69,7 +85,7 @@ def right_script(weights: tuple[float, float, float], reduction: str, metric: st
     """
     a, b, c = weights
 
-    def script(reference: SimVQ, x: Array) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> str:
         unit = "torch.nn.functional.normalize({}.detach().double(), dim=1)"
         near = "-" + unit.format("x") + " @ " + unit.format("codes") + ".T"
         far = 'torch.cdist(x.detach().double(), codes.detach().double(), compute_mode="donot_use_mm_for_euclid_dist")'
