@@ -26,6 +26,7 @@ EXPRESSIONS = {
     "gradient at the codebook": "at_codes(start)",
     "selected code": "codes[indices]",
     "indices": "indices",
+    "index − (K − 1)/2": "(indices.double() - (len(codes) - 1) / 2)",
     "J": "jacobian(output, x)",
     "J x": "(jacobian(output, x) @ x.double()[:, :, None])[:, :, 0]",
     "J'J/λ²": f"(m := {TURNING}).mT @ m",

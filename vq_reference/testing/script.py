@@ -89,8 +89,9 @@ def _tried(faulty: str, right: str, ends: Iterable[str], error: Exception) -> st
     """Return the first script that shows the fault, and shows none in right code. Raises NoScript."""
     for end in ends:
         shown = run(faulty + end)
-        # a form is one of the module's own layouts, which right code of ours does not have
-        held = run(right + end) if not isinstance(error, NoneOfThose) else shown._replace(code=HOLDS)
+        # a form, and the name of a parameter, are the module's own: right code of ours does not have them
+        own = isinstance(error, NoneOfThose) or _is_of_the_state(error, faulty)
+        held = shown._replace(code=HOLDS) if own else run(right + end)
         # of an exception: the one that the law met, and not what the script itself may stumble over
         same = shown.raised is None or type(shown.raised) is type(error)
         if shown.code == BROKEN and same and held.code == HOLDS:
@@ -121,6 +122,9 @@ def _ends(tested: Implementation, call: Called, body: str, right: str, error: Ex
     """
     if isinstance(error, LawBroken):
         actual = expression(error.what)
+        if actual is None and _is_of_the_state(error, body):
+            yield _compared(error, f"(gradient(start, x), named[{error.what!r}])[1]", "", error.expected)
+            return
         if actual is None:
             raise NoScript(f"{error.what!r} has no expression in plain torch yet")
         rows = _rows(body, actual, error.actual)
@@ -140,6 +144,11 @@ def _ends(tested: Implementation, call: Called, body: str, right: str, error: Ex
         raise NoScript("what the law compares is no number")
     else:
         yield CRASH
+
+
+def _is_of_the_state(error: Exception, body: str) -> bool:
+    """Say whether a law compared a parameter or buffer, by the name that the script's module has for it."""
+    return isinstance(error, LawBroken) and expression(error.what) is None and f"    {error.what!r}: " in body
 
 
 def _compared(error: LawBroken, actual: str, rows: str, expected: Array) -> str:
