@@ -13,8 +13,8 @@ from vq_reference.testing import bounds, bounds_state
 from vq_reference.testing.adapters.lasting import Use
 from vq_reference.testing.choice_of_heads import codes_of, heads_of, off
 from vq_reference.testing.law import law
-from vq_reference.testing.measure import assert_within, report
-from vq_reference.testing.precision import PRECISIONS
+from vq_reference.testing.measure import assert_one_of, assert_within, report
+from vq_reference.testing.precision import INTEGERS, PRECISIONS
 from vq_reference.testing.strategies_lasting import start, subjects
 
 SOURCE = "Higham, Accuracy and Stability of Numerical Algorithms, §3.1"
@@ -95,7 +95,7 @@ def test_in_low_precision_finite_tokens_have_finite_outputs(implementation, subj
     long = subject.x * 2.0**10
     assume(np.all(np.linalg.norm(subject.x, axis=1) > 0))
     _, reply = called(implementation, subject, kind, long)
-    assert np.isfinite(reply.output).all(), "an output is not finite"
+    assert_within("finite output", np.isfinite(reply.output), 1.0, 0.0)
     size = subject.layer.codes.shape[1]
     assert np.all((reply.indices >= 0) & (reply.indices < size)), f"an index is none of 0 … {size - 1}"
 
@@ -107,6 +107,6 @@ def test_in_low_precision_dtypes_are_those_of_the_input(implementation, subject,
     output, indices, loss = reply.dtypes
     # under autocast a projection out may leave its own dtype behind, as nn.Linear does
     wanted = (implementation.precision.name, "bfloat16") if kind == "autocast" else (kind,)
-    assert output in wanted, f"dtype of the output is {output}, expected {' or '.join(wanted)}"
-    assert "int" in indices, f"dtype of the indices is {indices}, expected an integer dtype"
-    assert "float" in loss, f"dtype of the loss is {loss}, expected a floating dtype"
+    assert_one_of("dtype of the output", output, wanted)
+    assert_one_of("dtype of the indices", indices, INTEGERS, "an integer dtype")
+    assert_one_of("dtype of the loss", loss, PRECISIONS, "a floating dtype")

@@ -292,9 +292,9 @@ def mutated(wrong):
         layer.module.register_forward_hook(lambda module, entering, leaving: wrong(*leaving))
         return layer
 
-    def lines(reference, x):
+    def lines(reference, x, how):
         changed = "output, indices, loss = layer(x.unsqueeze(0))"
-        source = right.script(reference, x)
+        source = right.script(reference, x, how)
         assert source.count(changed) == 1
         return source.replace(changed, f"{changed}\n{wrong.in_script}")
 
@@ -328,10 +328,10 @@ def test_a_script_imports_nothing_but_torch_numpy_and_the_package(tmp_path):
     assert outcome.counterexample is None
     imports = [line for line in broken.counterexample.script.splitlines() if line.startswith(("import ", "from "))]
     assert imports == [
-        "import inspect",
         "import sys",
         "import numpy as np",
         "import torch",
+        "import inspect",
         "from vq_reference.nn import SimVQ",
     ]
 

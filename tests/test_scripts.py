@@ -68,6 +68,37 @@ def test_a_script_of_each_shape_shows_the_bug_and_holds_where_it_is_mended(shape
     assert mended.stdout.splitlines()[-1] == "holds"
 
 
+# a law that needs several calls, one that is not ordinary, or no numbers, and a bug that it sees
+SEVERAL = {
+    "loss.shares": ("self.beta * (x - q.detach())", "self.beta * (x - q).detach()"),
+    "nearest.translated": (
+        'torch.cdist(flat, self.codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=-1)',
+        "(flat @ self.codebook.T).argmax(dim=-1)",
+    ),
+    "eval.halves": ("self.beta * (x - q.detach())", "self.beta * (x - q).detach()"),
+    "call.no_grad": ("return q.detach()", "return (q.detach() if torch.is_grad_enabled() else 2 * q)"),
+    "call.strided": ("self.codebook[indices]", "self.codebook[indices * x.is_contiguous()]"),
+    "call.leading": ("self.codebook[indices]", "self.codebook[indices * (x.ndim == 3)]"),
+    "call.state": ("flat = x.", "self.codebook.data.mul_(2); flat = x."),
+    "nearest.valid": ("indices.reshape(x.shape[:-1]), loss", "indices.reshape(x.shape[:-1]) + 9, loss"),
+    "form.indices": ("indices.reshape(x.shape[:-1])", "indices"),
+    "form.loss": ("indices.reshape(x.shape[:-1]), loss", "indices.reshape(x.shape[:-1]), loss.double()"),
+}
+
+
+@pytest.mark.parametrize("law", SEVERAL)
+def test_a_script_of_other_calls_or_of_a_form_shows_the_bug_and_holds_where_it_is_mended(law, place, tmp_path):
+    file = place("tuple_channel_last", *SEVERAL[law])
+    found = judged(f"{file}:adapter", law).counterexample
+    assert found.script, found.no_script
+    bad = alone(found.script, tmp_path)
+    assert (bad.returncode, bad.stderr) == (1, "")
+    place("tuple_channel_last")
+    mended = alone(found.script, tmp_path)
+    assert (mended.returncode, mended.stderr) == (0, "")
+    assert mended.stdout.splitlines()[-1] == "holds"
+
+
 def test_an_instance_that_is_described_has_a_script_too(place, tmp_path):
     right, wrong, _, _ = SHAPES["image_flat_indices"]
     file = place("image_flat_indices", right, wrong)

@@ -1,6 +1,8 @@
 """Estimators written in JAX: no torch in them, the same laws."""
 
 import importlib.util
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -46,3 +48,20 @@ def test_an_estimator_in_jax_that_is_wrong_is_seen(example):
     wrong = object_of(f"{example}:jax_estimator")(lambda x, q: q + jnp.zeros_like(x), "straight_through")
     outcome, _ = judge(laws()["straight_through.identity"], replace(wrong, name="wrong"), "quick", None)
     assert outcome.verdict is Verdict.BROKEN
+
+
+def test_the_script_of_an_estimator_in_jax_shows_the_bug_and_holds_where_it_is_mended(example, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    right, file = example.read_text("utf-8"), tmp_path / "rotation_in_jax.py"
+    file.write_text(right.replace("+ 2 * q_hat", "- 2 * q_hat"), encoding="utf-8")
+    outcome, _ = judge(laws()["rotation.proper"], implementation_of(f"{file}:rotation"), "quick", None)
+    assert outcome.counterexample.script, outcome.counterexample.no_script
+    (tmp_path / "reported.py").write_text(outcome.counterexample.script, encoding="utf-8")
+
+    def alone():
+        return subprocess.run([sys.executable, "reported.py"], capture_output=True, encoding="utf-8", cwd=tmp_path)
+
+    assert alone().returncode == 1
+    file.write_text(right, encoding="utf-8")
+    mended = alone()
+    assert (mended.returncode, mended.stdout.splitlines()[-1]) == (0, "holds")

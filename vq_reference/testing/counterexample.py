@@ -41,7 +41,7 @@ def examine(
     found = Counterexample(inputs, script=source, no_script=no_script, case=case)
     if not isinstance(error, LawBroken):
         return found
-    worst = error.worst
+    worst, x = error.worst, None if border.last is None else border.last.x
     return dataclasses.replace(
         found,
         what=error.what,
@@ -51,16 +51,20 @@ def examine(
         bound=float(error.bound[worst]),
         margin=float(error.margins[worst]),
         derivations=tuple(f"{bound.name}: {bound.derivation}" for bound in bounds_of(law.check)),
-        fits=(*fitting(error, border.reference), *features(error, border.x, tested.precision)),
+        fits=(
+            *fitting(error, border.reference),
+            *features(error, x, tested.precision),
+        ),
     )
 
 
 def exact_input(tested: Implementation, border: Border) -> dict[str, Any] | None:
     """Return layer, dtype and input of the last call, encoded as in the file of a case."""
-    layer, x = border.reference, border.x
-    if layer is None or x is None or border.how != Call():
+    call = border.last
+    if call is None or call.how != Call():
         return None
-    start = border.cotangents[0] if border.cotangents else Cotangent(np.zeros_like(x), 0.0)
+    layer, x = call.reference, call.x
+    start = call.cotangents[0] if call.cotangents else Cotangent(np.zeros_like(x), 0.0)
     found: dict[str, Any] = encoded(
         {
             "dtype": tested.precision.name,

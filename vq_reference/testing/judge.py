@@ -26,8 +26,13 @@ def judge(law: Law, tested: Implementation, profile: str, seed: int | None) -> t
     begun, border, examples = time.perf_counter(), Border(), itertools.count()
     verdict, message, margins = Verdict.HELD, "", {}
     failure: Exception | None = None
+
+    def begin() -> None:
+        next(examples)
+        border.begin()
+
     try:
-        margins = law.run(border.watch(tested), profile, seed, on_example=lambda: next(examples))
+        margins = law.run(border.watch(tested), profile, seed, on_example=begin)
     except NotApplicable as error:
         verdict, message = Verdict.NOT_APPLICABLE, str(error)
     except AssertionError as error:

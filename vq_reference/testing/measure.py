@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -55,6 +55,27 @@ def assert_within(what: str, actual: Array | float, expected: Array | float, bou
     if not margin <= 1:
         raise LawBroken(what, measured, wanted, limit)
     report(what, margin)
+
+
+class NoneOfThose(AssertionError):
+    """What has no distance, a shape or the name of a dtype, is none of those that the law allows."""
+
+    def __init__(self, what: str, actual: object, allowed: tuple[object, ...], words: str) -> None:
+        self.what, self.actual, self.allowed = what, actual, allowed
+        super().__init__(f"{what} is {actual}, expected {words or ' or '.join(map(str, allowed))}")
+
+
+def assert_one_of(what: str, actual: object, allowed: Iterable[object], words: str = "") -> None:
+    """Raise NoneOfThose unless `actual` equals one of those that are allowed; words: what they are together.
+
+    >>> assert_one_of("shape of the loss", (), [()])
+    >>> assert_one_of("dtype of the loss", "int64", ["float32", "float64"])
+    Traceback (most recent call last):
+    vq_reference.testing.measure.NoneOfThose: dtype of the loss is int64, expected float32 or float64
+    """
+    listed = tuple(allowed)
+    if actual not in listed:
+        raise NoneOfThose(what, actual, listed, words)
 
 
 def report(what: str, value: float) -> None:

@@ -64,3 +64,5 @@ BFLOAT16 = Precision(
     "bfloat16", 2.0**-8, float(np.ldexp(2 - 2.0**-7, 127)), float(np.finfo(np.float32).tiny), _round_to_bfloat16
 )
 PRECISIONS = {p.name: p for p in (_ieee(np.float16), BFLOAT16, _ieee(np.float32), _ieee(np.float64))}
+# names of integer dtypes, as in torch and NumPy
+INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))

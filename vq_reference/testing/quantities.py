@@ -26,6 +26,7 @@ EXPRESSIONS = {
     "gradient at the codebook": "at_codes(start)",
     "selected code": "codes[indices]",
     "indices": "indices",
+    "index − (K − 1)/2": "(indices.double() - (len(codes) - 1) / 2)",
     "J": "jacobian(output, x)",
     "J x": "(jacobian(output, x) @ x.double()[:, :, None])[:, :, 0]",
     "J'J/λ²": f"(m := {TURNING}).mT @ m",
@@ -33,6 +34,12 @@ EXPRESSIONS = {
     "finite entries of J": "torch.isfinite(jacobian(output, x))",
     "‖x − q‖² − min ‖x − c‖²": "(d := torch.cdist(x.double(), codes.double(), "
     'compute_mode="donot_use_mm_for_euclid_dist") ** 2)[range(len(x)), indices] - d.min(dim=1).values',
+}
+# of `lying`, which is what the forward returned as it lies there
+FORM = {
+    f"{what} of the {part}": read.format(f"lying[{i}]")
+    for what, read in (("shape", "tuple({}.shape)"), ("dtype", "str({}.dtype).removeprefix('torch.')"))
+    for i, part in enumerate(("output", "indices", "loss"))
 }
 # "∂ℓ/∂0.weight", "∂ℓ/∂(0.weight)", "∂ℓ/∂weight of layer 0"
 OF_PARAMETER = re.compile(r"∂ℓ/∂\(?(?:(?P<name>\d+\.\w+)|(?P<kind>\w+) of layer (?P<layer>\d+))\)?")
@@ -43,11 +50,12 @@ def expression(what: str) -> str | None:
 
     >>> expression("output with rotation")
     'output'
-    >>> expression("∂ℓ/∂(0.weight)")
+    >>> expression("∂ℓ/∂(0.weight) in eval")
     "gradient(start, parameters['0.weight'])"
     """
+    what = re.sub(r" with \w+$", "", what).removesuffix(" in eval")
     of_parameter = OF_PARAMETER.fullmatch(what)
     if of_parameter:
         name = of_parameter["name"] or f"{of_parameter['layer']}.{of_parameter['kind']}"
         return f"gradient(start, parameters[{name!r}])"
-    return EXPRESSIONS.get(re.sub(r" with \w+$", "", what))
+    return EXPRESSIONS.get(what)

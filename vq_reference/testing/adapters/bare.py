@@ -19,8 +19,8 @@ from vq_reference.arguments import Array
 from vq_reference.estimators import Estimator
 from vq_reference.nearest import nearest
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.estimator_script import estimator_script, jax_estimator_script
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Gradients, Implementation
-from vq_reference.testing.adapters.module_script import estimator_script
 from vq_reference.testing.adapters.quantizer import versions_of
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
@@ -79,7 +79,8 @@ def jax_estimator(
     def build(reference: SimVQ) -> _JaxLayer:
         return _JaxLayer(f, reference.codebook, dtype, jax)
 
-    return _implementation(f, estimator, name, build, dtype, [*packages, "jax"])
+    made = _implementation(f, estimator, name, build, dtype, [*packages, "jax"])
+    return replace(made, script=jax_estimator_script(f, dtype))
 
 
 @dataclass(frozen=True)

@@ -154,9 +154,9 @@ class Implementation:
     metric: what the choice minimises; "cosine" compares directions.
     state_changes: names of buffers that a forward in training may change.
     sizes: (D, K) where the implementation is an instance, whose sizes are given; None where any can be built.
-    script: the wanted layer and its tokens → lines of plain torch that take `x`, (N, D), and define `output`,
-    `indices`, `loss`, `codes`, `at_codes` and `parameters`, those that there are; a script for a bug report is made
-    of them. See `adapters.scripts` and `adapters.module_script`.
+    script: the wanted layer, its tokens and how it is called → lines of plain torch that take `x`, (N, D), and define
+    `output`, `indices`, `loss`, `codes`, `at_codes` and `parameters`, those that there are; a script for a bug report
+    is made of them. See `adapters.scripts` and `adapters.module_script`.
     lasting: how to build layers that live longer than one call, for the laws of state, masks, heads and stacks.
     """
 
@@ -175,7 +175,7 @@ class Implementation:
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
     sizes: tuple[int, int] | None = None
-    script: Callable[[SimVQ, Array], str] | None = None
+    script: Callable[[SimVQ, Array, Call], str] | None = None
     lasting: Lasting | None = None
 
     def __post_init__(self) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
 import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
@@ -17,8 +13,11 @@ from torch import Tensor, nn
 
 from vq_reference.arguments import Array
 from vq_reference.ema import Statistics
+from vq_reference.testing.adapters import plain
 from vq_reference.testing.adapters.lasting import Carry, LastingLayer, Reached, Reply, Start, Use
 from vq_reference.testing.adapters.tensors import array_of
+
+GRADIENT = "gradient at "
 
 
 class Given(NamedTuple):
@@ -45,12 +44,16 @@ class Access:
 
 @dataclass(frozen=True)
 class LastingTorch:
-    """A module as a `LastingLayer`. dtype: of its tokens. autocast: whether it runs under autocast, in bfloat16."""
+    """A module as a `LastingLayer`.
+
+    dtype: of its tokens. autocast: whether it runs under autocast, in bfloat16. compiled: what is called in its place.
+    """
 
     module: nn.Module
     access: Access
     dtype: torch.dtype = torch.float32
     autocast: bool = False
+    compiled: Any = None
 
     def __call__(
         self,
@@ -61,37 +64,30 @@ class LastingTorch:
         lengths: Array | None = None,
     ) -> Reply:
         """Forward, and backward from `start`."""
-        leading = _two(len(x)) if use.leading is None else use.leading
-        self.module.train(use.training)
-        entering = (
-            torch.as_tensor(np.array(x, order="C")).to(self.dtype).reshape(*leading, -1).requires_grad_(use.with_grad)
+        given = plain.called(
+            self.module,
+            self.access.call,
+            np.array(x, order="C"),
+            leading_of(x, use),
+            self.dtype,
+            start,
+            use.training,
+            use.with_grad,
+            mask,
+            lengths,
+            self.autocast,
+            self.compiled,
         )
-        present = None if mask is None else torch.as_tensor(mask).reshape(leading)
-        until = None if lengths is None else torch.as_tensor(lengths)
-        autocast = torch.autocast("cpu", torch.bfloat16) if self.autocast else contextlib.nullcontext()
-        with torch.random.fork_rng(devices=()), torch.set_grad_enabled(use.with_grad), autocast:
-            torch.manual_seed(self._seed())
-            given = self.access.call(self.module, entering, present, until)
-        return Reply(
-            output=array_of(given.output).reshape(x.shape),
-            indices=given.indices.detach().reshape(len(x), -1).numpy().copy(),
-            losses=array_of(given.losses).reshape(-1),
-            reached=None if start is None else self._backward(entering, given, start),
-            dtypes=cast("tuple[str, str, str]", tuple(str(t.dtype).removeprefix("torch.") for t in given)),
-            shapes=cast("tuple[tuple[int, ...], ...]", tuple(tuple(t.shape) for t in given)),  # type: ignore[arg-type]
-        )
+        gradients = {name.removeprefix(GRADIENT): value for name, value in given.items() if name.startswith(GRADIENT)}
+        reached = None if start is None else Reached(gradients.pop("x"), gradients)
+        return Reply(given["output"], given["indices"], given["losses"], reached, given["dtypes"], given["shapes"])
 
     def decode(self, indices: Array) -> Array:
         """Return the outputs, (N, dim)."""
         if self.access.decode is None:
             raise TypeError("this layer has no decode: declare one, or leave out the capability")
-        chosen = torch.as_tensor(indices)
-        lying = chosen.squeeze(-1) if chosen.shape[-1] == 1 and not self._is_stack else chosen
-        return array_of(self.access.decode(self.module, lying[None])).reshape(len(indices), -1)
-
-    @property
-    def _is_stack(self) -> bool:
-        return hasattr(self.module, "layers")
+        decoded: Array = plain.decoded(self.module, self.access.decode, indices)
+        return decoded
 
     def codes(self) -> Array:
         """Return the effective codes, (G, K, D)."""
@@ -103,47 +99,23 @@ class LastingTorch:
 
     def state(self) -> Mapping[str, Array]:
         """Return every parameter and buffer, whether a state_dict holds it or not."""
-        named = [*self.module.named_parameters(), *self.module.named_buffers()]
-        return {name: array_of(tensor) for name, tensor in named}
-
-    def _seed(self) -> int:
-        """Return a seed that the state decides: layers of one state draw alike, and a step later they draw anew."""
-        return zlib.crc32(b"".join(array.tobytes() for array in self.state().values()))
-
-    def _backward(self, x: Tensor, given: Given, start: Start) -> Reached:
-        parameters = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
-        output, losses = given.output, given.losses.reshape(-1)
-        at_output = torch.as_tensor(start.output).reshape(output.shape).to(output.dtype)
-        at_losses = torch.as_tensor(np.asarray(start.losses)).to(losses.dtype)
-        ends = [(t, g) for t, g in ((output, at_output), (losses, at_losses)) if t.requires_grad]
-        if not ends:
-            return Reached(None, dict.fromkeys(parameters))
-        values, starts = zip(*ends, strict=True)
-        grads = torch.autograd.grad(values, [x, *parameters.values()], starts, allow_unused=True)
-        arrays = [None if g is None else array_of(g) for g in grads]
-        at_x = None if arrays[0] is None else arrays[0].reshape(-1, x.shape[-1])
-        return Reached(at_x, dict(zip(parameters, arrays[1:], strict=True)))
+        return plain.state(self.module)
 
 
 def load_state(layer: LastingLayer, other: LastingLayer) -> LastingLayer:
     """Load the state of `layer` into `other`."""
-    module_of(other).load_state_dict(module_of(layer).state_dict())
+    plain.load_state(module_of(layer), module_of(other))
     return other
 
 
 def deepcopied(layer: LastingLayer, other: LastingLayer) -> LastingLayer:
     """Copy the module."""
-    return replace(cast(LastingTorch, layer), module=copy.deepcopy(module_of(layer)))
+    return replace(cast(LastingTorch, layer), module=plain.deepcopied(module_of(layer), module_of(other)))
 
 
 def pickled(layer: LastingLayer, other: LastingLayer) -> LastingLayer:
     """Send the module through `torch.save` as a whole."""
-    file = io.BytesIO()
-    torch.save(module_of(layer), file)
-    file.seek(0)
-    # the file was written a line above: nothing in it is foreign
-    whole: dict[str, Any] = {"weights_only": False} if "weights_only" in torch.load.__code__.co_varnames else {}
-    return replace(cast(LastingTorch, layer), module=torch.load(file, **whole))
+    return replace(cast(LastingTorch, layer), module=plain.pickled(module_of(layer), module_of(other)))
 
 
 CARRY: Mapping[str, Carry] = {"state_dict": load_state, "deepcopy": deepcopied, "pickle": pickled}
@@ -158,14 +130,8 @@ def cast_to(layer: LastingLayer, kind: str) -> LastingLayer:
 
 
 def compiled(layer: LastingLayer) -> LastingLayer:
-    """Return the layer compiled as one graph, by a backend that needs no compiler: it shares the module's state."""
-    made = cast(LastingTorch, layer)
-    run: Any = torch.compile(made.module, backend="aot_eager", fullgraph=True)
-
-    def call(module: nn.Module, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
-        return made.access.call(run, x, mask, lengths)
-
-    return replace(made, access=replace(made.access, call=call))
+    """Return the layer compiled as one graph: it shares the module's state."""
+    return replace(cast(LastingTorch, layer), compiled=plain.compiled(module_of(layer)))
 
 
 def module_of(layer: LastingLayer) -> nn.Module:
@@ -173,7 +139,8 @@ def module_of(layer: LastingLayer) -> nn.Module:
     return cast(LastingTorch, layer).module
 
 
-def _two(count: int) -> tuple[int, int]:
-    """Return two dimensions of that product, none of them 1 where it can be helped."""
+def leading_of(x: Array, use: Use) -> tuple[int, ...]:
+    """Return the leading dimensions that tokens get: those asked for, or two, none of them 1 where it can be helped."""
+    count = len(x)
     first = next((f for f in range(2, math.isqrt(max(count, 0)) + 1) if count % f == 0), 1)
-    return first, count // first
+    return (first, count // first) if use.leading is None else use.leading

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters import source
+from vq_reference.testing.adapters.constructor import constructed
+from vq_reference.testing.adapters.implementation import Call
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.places import Place
+from vq_reference.testing.adapters.source import NoScript
 from vq_reference.testing.adapters.torch_layer import Arranged, TorchLayer
 
-Script = Callable[[SimVQ, Array], str]
+Script = Callable[[SimVQ, Array, Call], str]
 
 
 def module_script(
@@ -24,32 +27,36 @@ def module_script(
     places: tuple[Place, Place | None, Place | None],
     call: Callable[[Any, Tensor], Any] | None,
 ) -> Script:
-    """Return what writes the script of a module: the wanted layer and x, (N, D) → lines of plain torch.
+    """Return what writes the script of a module: the wanted layer, x, (N, D), and how it is called → lines.
 
     built: the layer that the laws see. make: the module as its constructor makes it; instance: in place of that.
     places: of output, indices and loss in what the forward returns. call: as in `torch_quantizer`.
     """
 
-    def script(reference: SimVQ, x: Array) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> str:
         layer = built(reference)
-        arranged = Arranged.of(layer.layouts, x.shape, None)
+        arranged = Arranged.of(layer.layouts, x.shape, how.leading)
         if instance is None:
-            begin = source.constructed(lambda: make(reference))
+            begin = constructed(lambda: make(reference))
         else:
             begin = ["import copy", *source.named(instance), "layer = copy.deepcopy(found)"]
         held = source.state(layer.module)
         defined, called = ([], "layer(entering)") if call is None else source.function(call)
         called = called if call is None else f"{called}(layer, entering)"
         read, (output, indices, loss) = _read(places)
-        mode = source.changed(layer.module.train(), layer.freeze)
+        mode = source.changed(layer.module.train(how.training), layer.freeze)
         return source.lines_of(
             begin,
             [f"layer = layer.to(torch.{str(layer.dtype).removeprefix('torch.')})"],
             held,
-            ["layer.train()", *mode],
+            ["layer.train()" if how.training else "layer.eval()", *mode],
             [*defined, *read],
             [f"entering = {_arrange('x', layer.layouts.x, arranged)}"],
-            [f"returned = {called}"],
+            _entering(how),
+            [f"returned = {called}"]
+            if how.gradient != "no_grad"
+            else ["with torch.no_grad():", f"    returned = {called}"],
+            [f"lying = ({output}, {indices or None}, {loss or None})"],
             [f"output = {_restore(output, arranged.layouts.output, arranged)}"],
             [f"indices = {_restore(indices, arranged.layouts.indices, arranged)}"] if indices else [],
             [f"loss = {loss}.sum()" if loss else "loss = torch.zeros(())"],
@@ -60,25 +67,15 @@ def module_script(
     return script
 
 
-def estimator_script(f: Callable[[Tensor, Tensor], Tensor], layout: Layout, dtype: str) -> Script:
-    """Return the same of a function (x, q) → out; the choice before it is made in float64."""
-
-    def script(reference: SimVQ, x: Array) -> str:
-        lines, name = source.function(f)
-        sizes = layout.spelled(len(layout.natural(len(x))))
-        shape = dict(zip((*sizes.leading, CHANNEL), (*layout.natural(len(x)), x.shape[1]), strict=True))
-        order = list(shape)
-        x_there, q_there = (_permuted(what, order, sizes, shape) for what in ("x", "q"))
-        return source.lines_of(
-            lines,
-            [f"codes = {source.exactly(reference.codebook)}"],
-            ['apart = torch.cdist(x.detach().double(), codes, compute_mode="donot_use_mm_for_euclid_dist")'],
-            [f"indices, codes = apart.argmin(dim=1), codes.to(torch.{dtype})", "q = codes[indices]"],
-            [f"returned = {name}({x_there}, {q_there})"],
-            [f"output = {_back('returned', order, sizes, shape)}", "loss = torch.zeros(())"],
-        )
-
-    return script
+def _entering(how: Call) -> list[str]:
+    """Return the lines that make of `entering` the input as the call takes it."""
+    if how.memory == "expanded":
+        raise NoScript("an input whose tokens share their memory is not written yet")
+    strided = ["entering = torch.stack([entering, entering], dim=-1)[..., 0]  # not contiguous"]
+    return [
+        *(strided if how.memory == "strided" else []),
+        *(["entering = entering.detach()"] if how.gradient == "not asked" else []),
+    ]
 
 
 def right_script(weights: tuple[float, float, float], reduction: str, metric: str) -> Script:
@@ -88,7 +85,7 @@ def right_script(weights: tuple[float, float, float], reduction: str, metric: st
     """
     a, b, c = weights
 
-    def script(reference: SimVQ, x: Array) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> str:
         unit = "torch.nn.functional.normalize({}.detach().double(), dim=1)"
         near = "-" + unit.format("x") + " @ " + unit.format("codes") + ".T"
         far = 'torch.cdist(x.detach().double(), codes.detach().double(), compute_mode="donot_use_mm_for_euclid_dist")'
@@ -135,10 +132,10 @@ def _read(places: tuple[Place, Place | None, Place | None]) -> tuple[list[str], 
 
 
 def _arrange(what: str, layout: Layout, arranged: Arranged) -> str:
-    return _permuted(what, list(arranged.order), arranged.layouts.x, arranged.sizes)
+    return permuted(what, list(arranged.order), arranged.layouts.x, arranged.sizes)
 
 
-def _permuted(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
+def permuted(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
     """Return `what`, (N, D), laid out as the layout says."""
     lying = [name for axis in layout.axes for name in axis]
     turned = "" if lying == order else f".permute{tuple(order.index(name) for name in lying)}"
@@ -148,10 +145,10 @@ def _permuted(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
 
 
 def _restore(what: str, layout: Layout, arranged: Arranged) -> str:
-    return _back(what, list(arranged.order), layout, arranged.sizes)
+    return back(what, list(arranged.order), layout, arranged.sizes)
 
 
-def _back(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
+def back(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
     """Return `what`, which lies as the layout says, as (N, D), or (N,) where it has no channels."""
     lying = [name for axis in layout.axes for name in axis]
     wanted = [name for name in order if name in lying]

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters.source import exactly
+from vq_reference.testing.adapters.implementation import Call
+from vq_reference.testing.adapters.source import NoScript, exactly
 
 
-def sim_vq_script(module: str, takes_transform: bool = True) -> Callable[[SimVQ, Array], str]:
+def require_plain(how: Call) -> None:
+    """Raise NoScript for a call that differs from an ordinary one in more than its mode."""
+    if replace(how, training=True) != Call():
+        raise NoScript("of this adapter, only ordinary calls can be written")
+
+
+def sim_vq_script(module: str, takes_transform: bool = True) -> Callable[[SimVQ, Array, Call], str]:
     """Return what writes the script of a class with the constructor of vector-quantize-pytorch's SimVQ.
 
     module: where the class is imported from. takes_transform: whether its constructor does; where not, the transform
@@ -18,9 +26,10 @@ def sim_vq_script(module: str, takes_transform: bool = True) -> Callable[[SimVQ,
     release knows, so that one script runs on the faulty release and on the one that mended it.
     """
 
-    def script(reference: SimVQ, x: Array) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> str:
+        require_plain(how)
         size, width = reference.frozen_codebook.shape
-        lines = [f"from {module} import SimVQ", "", "layers = []"]
+        lines = ["import inspect", "", f"from {module} import SimVQ", "", "layers = []"]
         names = {}
         for i, layer in enumerate(reference.transform):
             leaving, entering = layer.weight.shape
@@ -50,6 +59,7 @@ def sim_vq_script(module: str, takes_transform: bool = True) -> Callable[[SimVQ,
         else:
             lines += ["layer.codebook, layer.codebook_to_codes = frozen, transform"]
         lines += [
+            "layer.train()" if how.training else "layer.eval()",
             "seen = []",
             "transform.register_forward_hook(lambda module, entering, leaving: seen.append(leaving))",
             "output, indices, loss = layer(x.unsqueeze(0))",

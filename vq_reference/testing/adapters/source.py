@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import importlib
 import importlib.metadata
@@ -20,7 +21,14 @@ from vq_reference.arguments import Array
 
 OURS = "vq_reference."
 # what a script may use by these names, and how it gets them; torch is imported by every script
-KNOWN: dict[str, str] = {"torch": "", "nn": "from torch import nn", "Tensor": "from torch import Tensor"}
+KNOWN: dict[str, str] = {
+    "torch": "",
+    "nn": "from torch import nn",
+    "Tensor": "from torch import Tensor",
+    "Any": "from typing import Any",
+    "cast": "from typing import cast",
+    "Given": "from collections import namedtuple\nGiven = namedtuple('Given', 'output indices losses')",
+}
 
 
 class NoScript(Exception):
@@ -89,56 +97,12 @@ def _installed() -> frozenset[str]:
     return frozenset(importlib.metadata.packages_distributions()) | frozenset(sys.stdlib_module_names)
 
 
-def constructed(make: Callable[[], nn.Module]) -> list[str]:
-    """Return the lines that construct, as `layer`, what `make` does: its class, with the arguments that it was given.
-
-    Raises NoScript for arguments that are no plain values.
-    """
-    made_class = type(make())
-    lines = imported(made_class)
-    given = _arguments(make, made_class)
-    for name, value in given.items():
-        if not _is_plain(value):
-            raise NoScript(f"{made_class.__name__} is given {name} = a {type(value).__name__}, which is no plain value")
-    return [*lines, f"layer = {made_class.__name__}({', '.join(f'{n}={v!r}' for n, v in given.items())})"]
-
-
-def _arguments(make: Callable[[], nn.Module], made_class: type[nn.Module]) -> dict[str, Any]:
-    """Return what the constructor is given, by name: `make` is called once more, and its constructor listened to."""
-    heard: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
-    constructor = made_class.__init__
-
-    @functools.wraps(constructor)
-    def listening(self: Any, *args: Any, **kwargs: Any) -> None:
-        heard.append((self, args, kwargs))
-        constructor(self, *args, **kwargs)
-
-    own = "__init__" in vars(made_class)
-    made_class.__init__ = listening  # type: ignore[method-assign]
-    try:
-        made = make()
-    finally:
-        if own:
-            made_class.__init__ = constructor  # type: ignore[method-assign]
-        else:
-            del made_class.__init__
-    _, args, kwargs = next(call for call in heard if call[0] is made)
-    bound = inspect.signature(constructor).bind(made, *args, **kwargs)
-    given: dict[str, Any] = {}
-    for name, parameter in list(bound.signature.parameters.items())[1:]:
-        if parameter.kind is parameter.VAR_POSITIONAL and bound.arguments.get(name):
-            raise NoScript(f"{made_class.__name__} is given arguments without a name")
-        if name in bound.arguments and parameter.kind is not parameter.VAR_POSITIONAL:
-            value = bound.arguments[name]
-            given.update(value if parameter.kind is parameter.VAR_KEYWORD else {name: value})
-    return given
-
-
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Say whether a value is written as it is read: numbers, text, None, and lists and dicts of those."""
     if isinstance(value, dict):
-        return all(map(_is_plain, [*value, *value.values()]))
+        return all(map(is_plain, [*value, *value.values()]))
     if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return type(value) in (bool, int, float, str, type(None))
 
 
@@ -164,23 +128,41 @@ def function(given: Callable[..., Any]) -> tuple[list[str], str]:
             each.annotation = None
         if isinstance(each, ast.FunctionDef):
             each.returns, each.decorator_list = None, []
+    node = _Unannotated().visit(node)
     return [*lines, ast.unparse(node)], name
+
+
+class _Unannotated(ast.NodeTransformer):
+    """Takes the types off assignments."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        assert node.value is not None
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
 
 
 def _globals(given: types.FunctionType) -> list[str]:
     lines = []
-    for name in given.__code__.co_names:
+    for name in dict.fromkeys(_names(given.__code__)):
         if name in KNOWN:
             lines += [KNOWN[name]] if KNOWN[name] else []
         elif name in given.__globals__:
             value = given.__globals__[name]
             if isinstance(value, types.ModuleType):
-                lines += [f"import {value.__name__} as {name}"]
+                lines += [f"import {value.__name__}" + ("" if name == value.__name__ else f" as {name}")]
+            elif isinstance(value, types.FunctionType) and value.__module__ == given.__module__:
+                lines += function(value)[0]
             elif getattr(value, "__module__", OURS).startswith(OURS):
                 raise NoScript(f"{given.__name__} needs {name}, which a script cannot import")
             else:
                 lines += imported(value)
     return lines
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """Return the globals that code uses, and the code nested in it."""
+    names = [each.argval for each in dis.get_instructions(code) if each.opname == "LOAD_GLOBAL"]
+    nested = (each for each in code.co_consts if isinstance(each, types.CodeType))
+    return [*names, *(name for each in nested for name in _names(each))]
 
 
 def _node(given: types.FunctionType) -> ast.Lambda | ast.FunctionDef:
@@ -218,12 +200,20 @@ def lines_of(*parts: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def state(module: nn.Module) -> list[str]:
-    """Return the lines that give `layer` the parameters and buffers of this module, every bit of them."""
+def state(module: nn.Module, constructed: nn.Module | None = None) -> list[str]:
+    """Return the lines that give `layer` the parameters and buffers of this module, every bit of them.
+
+    Not those that the constructor gives it anyway, where it is told what that made: a release may have mended them.
+    """
+    made = {} if constructed is None else {**dict(constructed.named_parameters()), **dict(constructed.named_buffers())}
     held = [*module.named_parameters(), *module.named_buffers()]
     return [
         "state = {",
-        *(f"    {name!r}: {tensor(each)}," for name, each in held),
+        *(
+            f"    {name!r}: {tensor(each)},"
+            for name, each in held
+            if name not in made or not torch.equal(made[name], each.to(made[name].dtype))
+        ),
         "}",
         "named = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}",
         "with torch.no_grad():",
@@ -243,5 +233,5 @@ def changed(module: nn.Module, change: Callable[[Any], object] | None) -> list[s
         f"layer.get_submodule({path!r}).{name} = {value!r}" if path else f"layer.{name} = {value!r}"
         for path, part in module.named_modules()
         for name, value in vars(part).items()
-        if _is_plain(value) and (name not in before[path] or before[path][name] is not value)
+        if is_plain(value) and (name not in before[path] or before[path][name] is not value)
     ]

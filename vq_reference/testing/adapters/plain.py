@@ -1,0 +1,127 @@
+"""What laws do to a torch module whose state lasts, in torch and NumPy alone.
+
+The border of lasting layers is made of these functions, and a script that stands alone holds their text: so what it
+does to a module is what the law did. None of them uses anything of ours but the others here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def called(
+    module: Any,
+    call: Any,
+    x: Any,
+    leading: tuple[int, ...],
+    dtype: torch.dtype,
+    start: Any = None,
+    training: bool = True,
+    with_grad: bool = True,
+    mask: Any = None,
+    lengths: Any = None,
+    autocast: bool = False,
+    compiled: Any = None,
+) -> dict[str, Any]:
+    """Call a module once, and go backward once from the gradients (at the output, at each loss); return all by name.
+
+    The seed is made of the state: layers of one state draw alike, and a step later they draw anew.
+    """
+    module.train(training)
+    entering = torch.as_tensor(x).to(dtype, copy=True).reshape(*leading, -1).requires_grad_(with_grad)
+    present = None if mask is None else torch.as_tensor(mask).reshape(leading)
+    until = None if lengths is None else torch.as_tensor(lengths)
+    low = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()
+    with torch.random.fork_rng(devices=()), torch.set_grad_enabled(with_grad), low:
+        torch.manual_seed(zlib.crc32(b"".join(array.tobytes() for array in state(module).values())))
+        output, indices, losses = call(module if compiled is None else compiled, entering, present, until)
+    reply = {
+        "output": array(output).reshape(x.shape),
+        "indices": indices.detach().reshape(len(x), -1).numpy().copy(),
+        "losses": array(losses).reshape(-1),
+        "dtypes": tuple(str(each.dtype).removeprefix("torch.") for each in (output, indices, losses)),
+        "shapes": tuple(tuple(each.shape) for each in (output, indices, losses)),
+    }
+    if start is None:
+        return reply
+    reached = {"x": entering, **{name: p for name, p in module.named_parameters() if p.requires_grad}}
+    at_output = torch.as_tensor(start[0]).reshape(output.shape).to(output.dtype)
+    at_losses = torch.as_tensor(start[1]).to(losses.dtype)
+    ends = [end for end in ((output, at_output), (losses.reshape(-1), at_losses)) if end[0].requires_grad]
+    gradients: Any = [None] * len(reached)
+    if ends:
+        values, starts = zip(*ends, strict=True)
+        gradients = torch.autograd.grad(values, list(reached.values()), starts, allow_unused=True)
+    for name, gradient in zip(reached, gradients, strict=True):
+        shape = x.shape if name == "x" else reached[name].shape
+        reply[f"gradient at {name}"] = None if gradient is None else array(gradient).reshape(shape)
+    return reply
+
+
+def decoded(module: Any, decode: Any, indices: Any) -> Any:
+    """Return the outputs, (N, dim), for indices (N, H), or (N, L) of a stack."""
+    chosen = torch.as_tensor(indices)
+    lying = chosen.squeeze(-1) if chosen.shape[-1] == 1 and not hasattr(module, "layers") else chosen
+    return array(decode(module, lying[None])).reshape(len(indices), -1)
+
+
+def array(tensor: Any) -> Any:
+    """Return the values as float64."""
+    return np.array(tensor.detach().to("cpu", torch.float64).numpy())
+
+
+def state(module: Any) -> dict[str, Any]:
+    """Return every parameter and buffer, whether a state_dict holds it or not."""
+    return {name: array(each) for name, each in [*module.named_parameters(), *module.named_buffers()]}
+
+
+def load_state(module: Any, other: Any) -> Any:
+    """Load the state of `module` into `other`."""
+    other.load_state_dict(module.state_dict())
+    return other
+
+
+def deepcopied(module: Any, other: Any) -> Any:
+    """Copy the module."""
+    return copy.deepcopy(module)
+
+
+def pickled(module: Any, other: Any) -> Any:
+    """Send the module through `torch.save` as a whole."""
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    # the file was written a line above: nothing in it is foreign
+    whole: Any = {"weights_only": False} if "weights_only" in torch.load.__code__.co_varnames else {}
+    return torch.load(file, **whole)
+
+
+def compiled(module: Any) -> Any:
+    """Return the module compiled as one graph, by a backend that needs no compiler: it shares the module's state."""
+    return torch.compile(module, backend="aot_eager", fullgraph=True)
+
+
+def arrived(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Return a gradient, and zeros where no path leads there."""
+    return np.zeros(shape) if gradient is None else gradient
+
+
+def excess(tokens: Any, codes: Any, chosen: Any) -> Any:
+    """Return how much farther, squared, each token is from the code that it chose than from the nearest, (N,)."""
+    squares = (torch.as_tensor(tokens)[:, None] - codes).square().sum(dim=2).numpy()
+    return squares[np.arange(len(squares)), chosen] - squares.min(axis=1)
+
+
+def summed(codes: Any, indices: Any) -> Any:
+    """Return the sum of the codes that indices, (N, L), name in the tables of so many layers; index -1 adds nothing."""
+    total: Any = 0.0
+    for table, chosen in zip(codes, torch.as_tensor(indices).T, strict=False):
+        total = total + torch.where(chosen[:, None] >= 0, table[chosen], 0.0)
+    return total
