@@ -1,9 +1,9 @@
 """Scripts of broken laws, each run alone, as its reader would: exit code 1 on the bad target, 0 on its mended twin."""
 
-import subprocess
 import sys
 
 import pytest
+from alone import alone
 
 from vq_reference.testing.adapters.quantizer import torch_quantizer
 from vq_reference.testing.catalogue import laws
@@ -27,14 +27,6 @@ SHAPES = {
 
 def judged(target, law):
     return judge(laws()[law], implementation_of(target), "quick", None)[0]
-
-
-def alone(source, folder):
-    """Run a script as its reader would: as a file, by itself."""
-    (folder / "reported.py").write_text(source, encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, "-W", "error", "reported.py"], capture_output=True, encoding="utf-8", cwd=folder
-    )
 
 
 @pytest.fixture
