@@ -31,12 +31,22 @@ def cannot_be_imported():
     raise ImportError("No module named 'faulty'")
 
 
+hangs = with_straight_through("faulty.hangs", lambda: time.sleep(3600))
+kills = with_straight_through("faulty.kills", lambda: os._exit(7))
+raising = with_straight_through("faulty.raises", raises)
+prints = with_straight_through("faulty.prints", lambda: print("x" * MEGABYTE))
+
+
+def exits():
+    os._exit(9)
+
+
 FAULTY = {
-    "faulty.hangs": with_straight_through("faulty.hangs", lambda: time.sleep(3600)),
-    "faulty.kills": with_straight_through("faulty.kills", lambda: os._exit(7)),
-    "faulty.raises": with_straight_through("faulty.raises", raises),
-    "faulty.prints": with_straight_through("faulty.prints", lambda: print("x" * MEGABYTE)),
-    "faulty.import": cannot_be_imported,
-    "faulty.exits": lambda: os._exit(9),
+    "faulty.hangs": Ready("faulty_targets:hangs"),
+    "faulty.kills": Ready("faulty_targets:kills"),
+    "faulty.raises": Ready("faulty_targets:raising"),
+    "faulty.prints": Ready("faulty_targets:prints"),
+    "faulty.import": Ready("faulty_targets:cannot_be_imported"),
+    "faulty.exits": Ready("faulty_targets:exits"),
 }
-READY.update({name: Ready(make) for name, make in FAULTY.items()})
+READY.update(FAULTY)

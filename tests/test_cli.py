@@ -29,8 +29,8 @@ def check(monkeypatch):
 
     monkeypatch.setenv("PYTEST_PLUGINS", "faulty_targets")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    for name, make in faulty_targets.FAULTY.items():
-        monkeypatch.setitem(READY, name, faulty_targets.Ready(make))
+    for name, each in faulty_targets.FAULTY.items():
+        monkeypatch.setitem(READY, name, each)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

@@ -113,8 +113,8 @@ def faulty(monkeypatch):
     """Make the faulty targets known by name in this process."""
     import faulty_targets
 
-    for name, make in faulty_targets.FAULTY.items():
-        monkeypatch.setitem(READY, name, faulty_targets.Ready(make))
+    for name, each in faulty_targets.FAULTY.items():
+        monkeypatch.setitem(READY, name, each)
 
 
 def test_one_test_of_somebodys_own_suite_runs_the_laws():

@@ -1,11 +1,13 @@
 """Targets: a name, an object of a module or of a file, made in the dtype that is asked for."""
 
+import subprocess
 import sys
 
 import pytest
 
+from vq_reference.testing.adapters import lucidrains
 from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.targets import READY, TargetUnavailable, expand, implementation_of, object_of, ready
+from vq_reference.testing.targets import MODES, READY, TargetUnavailable, expand, implementation_of, object_of, ready
 
 OWN = """
 from torch import nn
@@ -136,3 +138,17 @@ def test_every_ready_adapter_of_another_package_names_its_distribution():
     # other tests add faulty targets of their own
     ours = ("reference.", "faulty.")
     assert [name for name in READY if (ready(name).distribution is None) != name.startswith(ours)] == []
+
+
+def test_every_mode_of_the_adapter_has_a_name():
+    assert set(lucidrains.MODES) == {"", *MODES}
+
+
+def test_the_command_line_asks_for_torch_only_where_a_target_does():
+    """So that --help, laws and explain answer at once."""
+    code = (
+        "import sys; import vq_reference.testing.cli; from vq_reference.testing.catalogue import laws; "
+        "laws(); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -9,49 +9,59 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from vq_reference.testing.adapters import lucidrains, packaged, sim_vq, vector_quantize
 from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.adapters.oracle import oracle
 
 
 @dataclass(frozen=True)
 class Ready:
-    """An adapter that comes with this package: how to make it, and the distribution that it is about, if not ours."""
+    """An adapter that comes with this package. It is imported when it is asked for: the names alone need no torch.
 
-    make: Callable[..., Implementation]
+    place: "module:function" that makes it, with these arguments. distribution: that it is about, if not ours.
+    """
+
+    place: str
     distribution: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def function(self) -> Callable[..., Implementation]:
+        """Import it."""
+        module, _, name = self.place.partition(":")
+        return partial(getattr(importlib.import_module(module), name), **self.arguments)
 
 
+def _ready(place: str, distribution: str | None = None, **arguments: Any) -> Ready:
+    return Ready(f"vq_reference.testing.adapters.{place}", distribution, arguments)
+
+
+UPSTREAM = "vector-quantize-pytorch"
+MODES = ("learnable", "synchronous", "cosine", "channel_first", "image", "heads", "separate_heads", "projections")
 READY: dict[str, Ready] = {
-    "reference.oracle": Ready(oracle),
-    "reference.SimVQ": Ready(sim_vq.reference_module),
-    "reference.SimVQ[channel_first]": Ready(partial(sim_vq.reference_module, channel_first=True)),
-    "reference.VectorQuantize": Ready(vector_quantize.vector_quantize),
-    "reference.ResidualQuantizer": Ready(vector_quantize.residual_quantizer),
-    "reference.VectorQuantize[compiled]": Ready(partial(vector_quantize.vector_quantize, compiles=True)),
-    "lucidrains.SimVQ": Ready(sim_vq.lucidrains, lucidrains.PACKAGE),
-    "lucidrains.SimVQ[channel_first]": Ready(partial(sim_vq.lucidrains, channel_first=True), lucidrains.PACKAGE),
+    "reference.oracle": _ready("oracle:oracle"),
+    "reference.SimVQ": _ready("sim_vq:reference_module"),
+    "reference.SimVQ[channel_first]": _ready("sim_vq:reference_module", channel_first=True),
+    "reference.VectorQuantize": _ready("vector_quantize:vector_quantize"),
+    "reference.ResidualQuantizer": _ready("vector_quantize:residual_quantizer"),
+    "reference.VectorQuantize[compiled]": _ready("vector_quantize:vector_quantize", compiles=True),
+    "lucidrains.SimVQ": _ready("sim_vq:lucidrains", UPSTREAM),
+    "lucidrains.SimVQ[channel_first]": _ready("sim_vq:lucidrains", UPSTREAM, channel_first=True),
+    "lucidrains.VectorQuantize": _ready("lucidrains:vector_quantize", UPSTREAM),
     **{
-        f"lucidrains.VectorQuantize[{mode}]" if mode else "lucidrains.VectorQuantize": Ready(
-            partial(lucidrains.vector_quantize, mode), lucidrains.PACKAGE
-        )
-        for mode in lucidrains.MODES
+        f"lucidrains.VectorQuantize[{mode}]": _ready("lucidrains:vector_quantize", UPSTREAM, mode=mode)
+        for mode in MODES
     },
-    "lucidrains.ResidualVQ[1]": Ready(lucidrains.residual_vq, lucidrains.PACKAGE),
-    "lucidrains.ResidualVQ[2]": Ready(partial(lucidrains.residual_vq, layers=2), lucidrains.PACKAGE),
-    "lucidrains.ResidualSimVQ[1]": Ready(lucidrains.residual_sim_vq, lucidrains.PACKAGE),
-    "diffusers.VectorQuantizer": Ready(packaged.diffusers_vq, "diffusers"),
-    "diffusers.VectorQuantizer[not_legacy]": Ready(partial(packaged.diffusers_vq, legacy=False), "diffusers"),
-    "encodec.VectorQuantization": Ready(packaged.encodec_vq, "encodec"),
-    "snac.VectorQuantize": Ready(packaged.snac_vq, "snac"),
+    "lucidrains.ResidualVQ[1]": _ready("lucidrains:residual_vq", UPSTREAM),
+    "lucidrains.ResidualVQ[2]": _ready("lucidrains:residual_vq", UPSTREAM, layers=2),
+    "lucidrains.ResidualSimVQ[1]": _ready("lucidrains:residual_sim_vq", UPSTREAM),
+    "diffusers.VectorQuantizer": _ready("packaged:diffusers_vq", "diffusers"),
+    "diffusers.VectorQuantizer[not_legacy]": _ready("packaged:diffusers_vq", "diffusers", legacy=False),
+    "encodec.VectorQuantization": _ready("packaged:encodec_vq", "encodec"),
+    "snac.VectorQuantize": _ready("packaged:snac_vq", "snac"),
 }
 
 
@@ -99,7 +109,7 @@ def implementation_of(
         return replace(described(called, object_of(target, called), asked), name=called)
     adapter = ready(target)
     try:
-        return _called(target, adapter.make, asked)
+        return _called(target, adapter.function(), asked)
     except TargetUnavailable:
         raise
     except Exception as error:
@@ -183,7 +193,7 @@ def described(target: str, found: Any, asked: dict[str, str]) -> Implementation:
         if asked:
             raise TargetUnavailable(f"target {target} is made already: name a function that takes {', '.join(asked)}")
         return found
-    if isinstance(found, nn.Module) or (inspect.isclass(found) and issubclass(found, nn.Module)):
+    if _is_module(found) or (inspect.isclass(found) and issubclass(found, _modules())):
         from vq_reference.testing.describe import CannotDescribe, describe
 
         try:
@@ -201,7 +211,7 @@ def described(target: str, found: Any, asked: dict[str, str]) -> Implementation:
         raise
     except Exception as error:
         raise TargetUnavailable(f"target {target} cannot be made ({_said(error)})") from error
-    if isinstance(made, nn.Module):
+    if _is_module(made):
         return described(target, made, asked)
     if not isinstance(made, Implementation):
         raise TargetUnavailable(f"target {target} returned a {type(made).__name__}: expected an Implementation")
@@ -220,6 +230,15 @@ def _called(target: str, make: Callable[..., Any], asked: dict[str, str]) -> Imp
         warnings.simplefilter("ignore")  # of the packages that are imported here
         made: Implementation = make(**asked)
     return made
+
+
+def _is_module(found: Any) -> bool:
+    return isinstance(found, _modules())
+
+
+def _modules() -> tuple[type, ...]:
+    """Return the class of torch modules: none, where nothing has imported torch yet."""
+    return (sys.modules["torch"].nn.Module,) if "torch" in sys.modules else ()
 
 
 def _said(error: Exception) -> str:
