@@ -23,8 +23,8 @@ class Randomness:
         self._torch = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         self._numpy = _numpys_state()
-        self._draws_by_numpy: bool | None = None
         self._python = random.getstate()
+        self._moved: tuple[bool, bool] | None = None
 
     def put_back(self) -> None:
         """Make every generator go on as it would have gone on when this object was made."""
@@ -33,12 +33,14 @@ class Randomness:
         torch.set_rng_state(self._torch)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
-        if self._draws_by_numpy is None:
-            # numpy's takes longer than a small module's forward: what the first run does not move is left alone
-            self._draws_by_numpy = not _same(_numpys_state(), self._numpy)
-        if self._draws_by_numpy:
+        if self._moved is None:
+            # these two take as long as a small module's forward: what the first run does not move is left alone
+            self._moved = not _same(_numpys_state(), self._numpy), random.getstate() != self._python
+        numpys, pythons = self._moved
+        if numpys:
             np.random.set_state(self._numpy)  # noqa: NPY002
-        random.setstate(self._python)
+        if pythons:
+            random.setstate(self._python)
 
 
 def _numpys_state() -> Any:
