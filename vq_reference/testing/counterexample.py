@@ -10,14 +10,12 @@ import numpy as np
 
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Call, Cotangent, Implementation
-from vq_reference.testing.adapters.source import NoScript
 from vq_reference.testing.border import Border
 from vq_reference.testing.cases.case import encoded
 from vq_reference.testing.derivation import bounds_of
 from vq_reference.testing.known_bugs import features, fitting
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken
-from vq_reference.testing.script import script
 from vq_reference.testing.verdict import Counterexample
 
 # of an array in a report: more entries than a reader compares by eye
@@ -30,6 +28,10 @@ def examine(
     law: Law, tested: Implementation, border: Border, error: Exception, versions: Mapping[str, str]
 ) -> Counterexample:
     """Return what a report says about a law that ended with `error`; border: what crossed it last."""
+    # they import torch, which takes longer than most laws, and what holds needs no script
+    from vq_reference.testing.adapters.source import NoScript
+    from vq_reference.testing.script import script
+
     try:
         source, no_script = script(law, tested, border, error, versions), ""
     except NoScript as reason:
