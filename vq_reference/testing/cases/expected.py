@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from vq_reference import ema
+from vq_reference import ema, nearest
 from vq_reference.arguments import Array
 from vq_reference.codebook import Layer
 from vq_reference.residual import ResidualStack
 from vq_reference.simvq import SimVQ
-from vq_reference.testing import bounds, bounds_state
+from vq_reference.testing import bounds, bounds_auxiliary, bounds_state
 from vq_reference.testing.precision import PRECISIONS
 from vq_reference.vector_quantize import VectorQuantize
 
@@ -117,13 +117,22 @@ def _vector_quantize(
     forward, backward = quantizer.forward(x, mask), quantizer.gradients(x, g, g_loss, mask)
     valid = np.ones(len(x), dtype=bool) if mask is None else mask
     (codes,) = quantizer.codes
-    tokens, q = x[valid], codes[forward.indices[valid, 0]]
+    indices = forward.indices[valid, 0]
+    tokens, q = x[valid], codes[indices]
     of_loss = quantizer.gradients(x, np.zeros_like(g), g_loss, mask)
     output, at_x = np.zeros_like(x), np.zeros_like(x)
-    output[valid] = _output_bound(tokens, q, quantizer.estimator, u, robust=False)
-    at_x[valid] = _gradient_bound(quantizer, tokens, q, backward.x[valid], of_loss.x[valid], u, robust=False)
     at_q = 2 * g_loss * quantizer.commitment_weight * (tokens - q) / tokens.size
-    at_codes = bounds.codebook_gradient(at_q, forward.indices[valid, 0], len(codes), u)
+    at_codes = bounds.codebook_gradient(at_q, indices, len(codes), u)
+    if quantizer.estimator == "directional":
+        off = bounds_auxiliary.directional_gradient(g[valid], u)
+        along = g[valid] - (backward.x - of_loss.x)[valid]
+        output[valid] = bounds_auxiliary.directional_output(tokens, q, u)
+        at_x[valid] = off + bounds.loss_gradient(of_loss.x[valid], u) + u * np.abs(backward.x[valid])
+        at_codes = bounds.codebook_gradient(np.abs(at_q) + np.abs(along), indices, len(codes), u)
+        at_codes = at_codes + nearest.gather_vjp(indices, off, len(codes))
+    else:
+        output[valid] = _output_bound(tokens, q, quantizer.estimator, u, robust=False)
+        at_x[valid] = _gradient_bound(quantizer, tokens, q, backward.x[valid], of_loss.x[valid], u, robust=False)
     found: Quantities = {
         "output": (forward.output, output),
         "indices": (forward.indices, np.zeros(forward.indices.shape)),
@@ -132,7 +141,7 @@ def _vector_quantize(
         "gradient at the codebook": (backward.codes[0], at_codes),
     }
     if layer["codes_learn_by"] == "ema":
-        found["codes after the step"] = _step(layer, codes, tokens, forward.indices[valid, 0], u)
+        found["codes after the step"] = _step(layer, codes, tokens, indices, u)
     return found
 
 

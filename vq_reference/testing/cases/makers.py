@@ -81,6 +81,10 @@ def _vector_quantize(package: Any, layer: Any) -> nn.Module:
         wanted |= {"decay": layer["decay"], "eps": layer["epsilon"], "kmeans_init": from_data}
     if "rotation_trick" in takes:
         wanted["rotation_trick"] = layer["estimator"] == "rotation"
+    if layer["estimator"] == "directional":
+        # without noise; a threshold has to be given, and codes start with a count of 1, which is not below it
+        noiseless = {"directional_reparam": True, "directional_reparam_variance": 0.0, "threshold_ema_dead_code": 1}
+        wanted |= noiseless
     module: nn.Module = package.VectorQuantize(dim=codes.shape[1], codebook_size=len(codes), **wanted)
     _place(module, codes, frozen=learns == "nothing")
     return module

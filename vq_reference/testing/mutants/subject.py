@@ -15,6 +15,7 @@ from vq_reference.testing.mutants import (
     call,
     choice,
     compiled,
+    directional,
     estimators,
     heads,
     loss,
@@ -33,7 +34,7 @@ Given = TypeVar("Given")
 
 TABLES = (rotation, estimators, loss, transform, choice, call)
 # faults of layers that outlive a call
-LASTING_TABLES = (state, moving_average, masks, heads, low_precision, stack, compiled)
+LASTING_TABLES = (state, moving_average, masks, heads, low_precision, stack, compiled, directional)
 LASTING_MUTANTS: dict[str, Mutant] = {mutant.name: mutant for table in LASTING_TABLES for mutant in table.MUTANTS}
 MUTANTS: dict[str, Mutant] = {
     **{mutant.name: mutant for table in TABLES for mutant in table.MUTANTS},
