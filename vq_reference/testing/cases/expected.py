@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vq_reference import ema, nearest
+from vq_reference import diversity, ema, nearest
 from vq_reference.arguments import Array
 from vq_reference.codebook import Layer
 from vq_reference.residual import ResidualStack
@@ -140,9 +140,29 @@ def _vector_quantize(
         "gradient at x": (backward.x, at_x),
         "gradient at the codebook": (backward.codes[0], at_codes),
     }
+    if "diversity_weight" in layer:
+        _add_diversity(found, layer, codes, x, g_loss, u)
     if layer["codes_learn_by"] == "ema":
         found["codes after the step"] = _step(layer, codes, tokens, indices, u)
     return found
+
+
+def _add_diversity(
+    found: Quantities, layer: Mapping[str, Any], codes: Array, x: Array, g_loss: float, u: float
+) -> None:
+    """Add the diversity of the codes to the loss, and its gradients. A product with the weight, and a sum: 2u each."""
+    weight, temperature = layer["diversity_weight"], layer["diversity_temperature"]
+    value, (at_x, at_codes) = diversity.diversity(x, codes, temperature), diversity.vjp(x, codes, temperature)
+    error = bounds_auxiliary.diversity(x, codes, temperature, u)
+    for quantity, term, off, g in (
+        ("losses", np.array([value]), np.array([error.value]), 1.0),
+        ("gradient at x", at_x, error.x, g_loss),
+        ("gradient at the codebook", at_codes, error.codes, g_loss),
+    ):
+        before, bound = found[quantity]
+        total = before + g * weight * term
+        rounded = bounds.gamma(2, u) * (np.abs(before) + np.abs(g * weight * term))
+        found[quantity] = total, bound + (1 + bounds.gamma(2, u)) * abs(g * weight) * off + rounded
 
 
 def _step(layer: Mapping[str, Any], codes: Array, tokens: Array, indices: Array, u: float) -> tuple[Array, Array]:
