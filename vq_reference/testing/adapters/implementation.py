@@ -186,6 +186,9 @@ class Implementation:
         unknown = self.capabilities - set(CAPABILITIES)
         if unknown:
             raise ValueError(f"capabilities has {sorted(unknown)}: expected some of {sorted(CAPABILITIES)}")
+        absent = [name for name in TERMS if name in self.capabilities and not getattr(self.auxiliary, name, None)]
+        if absent:
+            raise ValueError(f"capabilities has {absent}: expected auxiliary to have them too")
 
     def lacks(self, needs: frozenset[str]) -> list[str]:
         """Return, in words, what a law needs and this implementation does not declare."""
