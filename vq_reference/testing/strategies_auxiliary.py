@@ -51,12 +51,15 @@ def sharp_spreads(draw: st.DrawFn) -> tuple[Spread, int]:
 
 @st.composite
 def codebooks(draw: st.DrawFn) -> Array:
-    """Draw codes, (K, D), none of them short; now and then a direction is there twice."""
+    """Draw codes, (K, D), none of them short: in any direction, of one line, or at right angles to each other."""
     codes = draw(grids(draw(st.integers(1, 5)), draw(st.integers(1, 4))))
+    kind = draw(st.sampled_from(["any directions", "one line", "right angles"]))
+    event(kind)
+    if kind == "one line":
+        codes = codes[:1] * np.resize([1.0, -2.0, 1.0], len(codes))[:, None]
+    if kind == "right angles":
+        codes = np.diag(np.resize([1.0, -2.0, 0.5], len(codes)))
     assume(np.all(np.linalg.norm(codes, axis=1) >= 0.5))
-    if len(codes) > 1 and draw(st.integers(0, 3)) == 0:
-        event("two codes of one direction")
-        codes[-1] = codes[0] * draw(st.sampled_from([1.0, 2.0, -1.0]))
     return codes
 
 

@@ -32,6 +32,14 @@ MUTANTS = (
         killed_by="aux.diversity_value",
     ),
     Mutant(
+        "diversity-shown-with-each-tokens-entropy",
+        DIVERSITY,
+        replace="(log_mean.exp() * log_mean).sum()",
+        by="(log_mean.exp() * log_mean).sum() - (log_shares.exp() * log_shares).sum(dim=1).mean().detach()",
+        why="what is shown is less the entropy of each token's own choice, which nothing trains",
+        killed_by="aux.diversity_value",
+    ),
+    Mutant(
         "diversity-underflows",
         DIVERSITY,
         replace="log_mean = log_shares.logsumexp(dim=0) - math.log(len(log_shares))",
@@ -69,7 +77,15 @@ MUTANTS = (
         replace="wide = codes.to(",
         by="seen = codes.tolist()\n    wide = codes[[i for i, code in enumerate(seen) if code not in seen[:i]]].to(",
         why="codes that have become the same one are not seen as a fault of the codebook",
-        killed_by="aux.orthogonality_extremes",
+        killed_by="aux.orthogonality_value",
+    ),
+    Mutant(
+        "codes-are-their-own-neighbours",
+        ORTHOGONALITY,
+        replace="(cosines - cosines.diag().diag())",
+        by="cosines",
+        why="the cosine of a code with itself is counted: 1/K at right angles, with the same gradient",
+        killed_by="aux.orthogonality_value",
     ),
     Mutant(
         "one-code-of-a-pair-is-detached",
