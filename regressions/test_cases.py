@@ -18,6 +18,7 @@ from vq_reference.testing.cases.case import Case, read_all
 from vq_reference.testing.cases.expected import expected
 from vq_reference.testing.cases.measure import Fault
 from vq_reference.testing.cases.run import on_mutant, on_reference, on_releases
+from vq_reference.testing.precision import PRECISIONS
 from vq_reference.testing.releases import ReleaseUnavailable, fetch
 from vq_reference.testing.since import SINCE, has, needs
 
@@ -133,6 +134,23 @@ def test_the_numbers_of_a_case_are_the_oracles(name: str) -> None:
     for quantity, value in case.expected.items():
         now, bound = numbers[quantity]
         assert np.all(np.abs(now - value) <= 2 * bound), quantity
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_bounds_of_a_case_are_what_the_formulas_derive_today(name: str) -> None:
+    """A bound is c·u with c of at least 1, and may be computed as 1 + c·u less 1.
+
+    Then each rounding is one of numbers of about 1: n of them change it by n·2⁻⁵³/u of itself. No case is so large that
+    a formula for it has as many as 2¹⁰. Another formula, such as for one operation more, changes c by far more.
+    """
+    case = CASES[name]
+    given = {key: getattr(case, key) for key in ("layer", "flags", "dtype", "x", "mask", "g_output", "g_losses")}
+    numbers = expected(given)
+    rounding = 2.0**10 * 2.0**-53 / PRECISIONS[case.dtype].unit_roundoff
+    for quantity, then in case.bound.items():
+        now = np.broadcast_to(numbers[quantity][1], then.shape)
+        same = np.where(np.isfinite(then), np.abs(now - then) <= rounding * then, now == then)
+        assert same.all(), f"{quantity}: its bound is another one today; see it, and run `vq-check case renew {name}`"
 
 
 def test_splitting_a_batch_mends_its_indices_in_the_release_that_gets_them_wrong(found: Found) -> None:

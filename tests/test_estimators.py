@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from vq_reference import estimators, rotation
+from vq_reference import directional, estimators, rotation
 from vq_reference.estimators import ESTIMATORS
 
 X, Q, G = (np.random.default_rng(seed).standard_normal((4, 3)) for seed in range(3))
@@ -29,6 +29,11 @@ def test_the_rotation_hands_the_turned_gradient_to_the_input():
     np.testing.assert_array_equal(at_q, np.zeros_like(G))
 
 
+def test_directional_reparameterization_divides_the_gradient_without_noise():
+    expected = directional.vjp(X, Q, np.zeros_like(X), G)
+    np.testing.assert_array_equal(estimators.vjp(X, Q, G, "directional"), expected)
+
+
 def test_without_an_estimator_the_gradient_reaches_the_code_and_not_the_input():
     at_x, at_q = estimators.vjp(X, Q, G, "none")
     np.testing.assert_array_equal(at_x, np.zeros_like(G))
@@ -42,7 +47,7 @@ def test_no_tokens_give_no_gradients(estimator):
 
 
 def test_an_unknown_estimator_is_named_with_those_there_are():
-    message = "estimator is 'gumbel': expected one of straight_through, rotation, none"
+    message = "estimator is 'gumbel': expected one of straight_through, rotation, directional, none"
     with pytest.raises(ValueError, match=re.escape(message)):
         estimators.vjp(X, Q, G, "gumbel")
 

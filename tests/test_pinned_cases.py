@@ -124,6 +124,23 @@ def test_a_quantity_that_the_layer_has_not_is_refused(tmp_path):
     assert (done.exit_code, "are not among" in done.stderr) == (2, True)
 
 
+def renew(name, folder):
+    return CliRunner().invoke(app, ["case", "renew", name, "--in", str(folder)])
+
+
+def test_a_renewed_case_asks_what_it_asked_and_has_the_bounds_of_today(tmp_path):
+    data = json.loads((CASES / "reflection.json").read_text("utf-8"))
+    stale = {**data, "bound": {name: encoded(0 * decoded(bound)) for name, bound in data["bound"].items()}}
+    (tmp_path / "reflection.json").write_text(json.dumps(stale), encoding="utf-8")
+    assert renew("reflection", tmp_path).exit_code == 0
+    assert json.loads((tmp_path / "reflection.json").read_text("utf-8")) == data
+
+
+def test_a_case_that_is_not_there_is_not_renewed(tmp_path):
+    done = renew("typo", tmp_path)
+    assert (done.exit_code, "there is no such case" in done.stderr) == (2, True)
+
+
 def test_every_release_that_a_case_names_is_pinned_by_its_hash():
     for case in read_all(CASES).values():
         for version in filter(None, (case.last_bad, case.first_good)):

@@ -1,10 +1,11 @@
-"""How a gradient gets through the choice of a code, which has none of its own: straight-through, rotation, or none.
+"""How a gradient gets through the choice of a code, which has none of its own.
 
 The value handed to the decoder is the code itself, whichever estimator is on. Only the vector-Jacobian product differs:
 
-    straight_through   out = x + sg(q − x)    g ↦ g       van den Oord et al., arXiv 1711.00937, §3.2
-    rotation           out = sg(λR)·x         g ↦ λR'g    Fifty et al., arXiv 2410.06424, §4.2
-    none               out = q                g ↦ 0 at x, and g at q
+    straight_through   out = x + sg(q − x)          g ↦ g       van den Oord et al., arXiv 1711.00937, §3.2
+    rotation           out = sg(λR)·x               g ↦ λR'g    Fifty et al., arXiv 2410.06424, §4.2
+    directional        out = x + ‖q − x‖·sg(d)      g ↦ (I − dd')g at x, and dd'g at q: `directional` without noise
+    none               out = q                      g ↦ 0 at x, and g at q
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vq_reference import rotation
+from vq_reference import directional, rotation
 from vq_reference.arguments import Array, alike, vectors
 
-Estimator = Literal["straight_through", "rotation", "none"]
+Estimator = Literal["straight_through", "rotation", "directional", "none"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
@@ -42,6 +43,8 @@ def vjp(x: Array, q: Array, g: Array, estimator: Estimator) -> tuple[Array, Arra
         return g, nothing
     if estimator == "rotation":
         return rotation.vjp(x, q, g), nothing
+    if estimator == "directional":
+        return directional.vjp(x, q, nothing, g)
     if estimator == "none":
         return nothing, g
     raise ValueError(f"estimator is {estimator!r}: expected one of {', '.join(ESTIMATORS)}")

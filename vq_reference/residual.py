@@ -91,11 +91,11 @@ class ResidualStack:
     def gradients(self, x: Array, g_output: Array, g_losses: Sequence[float], kept: int | None = None) -> Gradients:
         """Return the gradients of ⟨g_output, output⟩ + Σ g_i·ℓ_i, the indices held fixed. g_output: (N, D)."""
         residuals, indices, quantized = self.residuals(x, kept)
-        at_x, _ = estimators.vjp(x, sum(quantized, np.zeros_like(x)), g_output, self.estimator)
+        at_x, output_at_q = estimators.vjp(x, sum(quantized, np.zeros_like(x)), g_output, self.estimator)
         at_codes = [np.zeros_like(codes) for codes in self.codes]
         for i, (r, q) in enumerate(zip(residuals, quantized, strict=True)):
-            at_r, at_q = loss.vjp(r, q, g_losses[i], self.beta, self.commitment_weight)
+            at_r, loss_at_q = loss.vjp(r, q, g_losses[i], self.beta, self.commitment_weight)
             at_x = at_x + at_r
             if self.trained:
-                at_codes[i] = nearest.gather_vjp(indices[i], at_q, len(self.codes[i]))
+                at_codes[i] = nearest.gather_vjp(indices[i], output_at_q + loss_at_q, len(self.codes[i]))
         return Gradients(at_x, tuple(at_codes))

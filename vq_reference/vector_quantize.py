@@ -42,7 +42,7 @@ class Gradients:
 class VectorQuantize:
     """A layer of H heads with raw codes of (G, K, D): G = H for separate codebooks, G = 1 for a shared one.
 
-    trained: the codebook half of the loss is there, and reaches the codes. Without it ℓ = w·β·mean(x − sg(q))².
+    trained: gradients reach the codes, and the codebook half of the loss is there. Without it ℓ = w·β·mean(x − sg(q))².
 
     >>> layer = VectorQuantize(np.array([[[0.0], [4.0]]]), heads=2)
     >>> layer.forward(np.array([[1.0, 3.0], [9.0, 9.0]]), mask=np.array([True, False]))
@@ -84,7 +84,7 @@ class VectorQuantize:
 
         g = g_output[valid]
         at_out, g = _affine_vjp(self.project_out, self._rows(q), g)
-        at_tokens, _ = estimators.vjp(tokens, q, g.reshape(tokens.shape), self.estimator)
+        at_tokens, at_q = estimators.vjp(tokens, q, g.reshape(tokens.shape), self.estimator)
         loss_at_tokens, loss_at_q = loss.vjp(tokens, q, g_loss, self.beta, self.commitment_weight)
         at_hidden = at_tokens + loss_at_tokens
         if self.unit:
@@ -92,7 +92,7 @@ class VectorQuantize:
         at_in, at_x = _affine_vjp(self.project_in, x[valid], self._rows(at_hidden))
         gradient_at_x = np.zeros_like(x, dtype=np.float64)
         gradient_at_x[valid] = at_x
-        return Gradients(gradient_at_x, self._codes_vjp(chosen, loss_at_q), at_in, at_out)
+        return Gradients(gradient_at_x, self._codes_vjp(chosen, at_q + loss_at_q), at_in, at_out)
 
     def _hidden(self, x: Array) -> Array:
         """Return the heads of h one below the other, (N·H, D): those of a token are neighbours."""

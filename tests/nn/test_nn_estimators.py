@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_reference.nn.estimators import rotate, straight_through
+from vq_reference.nn.estimators import directional, rotate, straight_through
 
-ESTIMATORS = [straight_through, rotate]
+ESTIMATORS = [straight_through, rotate, directional]
 BITS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 DTYPES = list(BITS)
 
@@ -118,6 +118,18 @@ def test_the_gradient_is_finite_for_every_finite_token_and_code(estimator, dtype
 def test_straight_through_hands_the_gradient_on_bit_for_bit(dtype):
     x, q, g = (any_finite((1000, 5), dtype, seed) for seed in (5, 6, 7))
     assert same_bits(vjp(straight_through, x, q, g), g)
+
+
+@dtypes
+@pytest.mark.parametrize("scale", ["tiny", "max"])
+def test_directional_divides_the_gradient_along_the_way_to_the_code_and_across(dtype, scale):
+    unit = getattr(torch.finfo(dtype), scale) / 4
+    x = torch.tensor([[-3.0, 1.0], [2.0, 2.0]], dtype=dtype).mul_(unit).requires_grad_()
+    q = torch.tensor([[3.0, 1.0], [2.0, 2.0]], dtype=dtype).mul_(unit).requires_grad_()
+    g = torch.tensor([[3.0, 5.0], [3.0, 5.0]], dtype=dtype)
+    at_x, at_q = torch.autograd.grad(directional(x, q), (x, q), g)
+    assert at_x.tolist() == [[0.0, 5.0], [3.0, 5.0]]
+    assert at_q.tolist() == [[3.0, 0.0], [0.0, 0.0]]
 
 
 @dtypes
@@ -242,7 +254,7 @@ def test_a_token_that_is_not_finite_gives_a_row_of_nan_and_leaves_the_others_alo
     assert same_bits(out[keep], q[keep])
 
 
-@estimators
+@pytest.mark.parametrize("estimator", [straight_through, rotate], ids=lambda f: f.__name__)
 def test_the_code_gets_no_gradient(estimator):
     x, q = torch.ones(2, 3, requires_grad=True), torch.full((2, 3), 2.0, requires_grad=True)
     assert torch.autograd.grad(estimator(x, q).sum(), q, allow_unused=True) == (None,)

@@ -1,6 +1,6 @@
-"""How a gradient gets through the choice of a code: straight-through and rotation.
+"""How a gradient gets through the choice of a code: straight-through, rotation, directional reparameterization.
 
-Both return the code, bit for bit, and differ in the gradient only. The form is sg(q) − (sg(f) − f): the bracket is
+All return the code, bit for bit, and differ in the gradient only. The form is sg(q) − (sg(f) − f): the bracket is
 exactly zero and carries the gradient of f. It is subtracted because −0.0 + 0.0 would be +0.0. f itself is made of
 x − sg(x), which is zero too, so that nothing in it can overflow or cancel.
 """
@@ -59,6 +59,28 @@ def rotate(x: Tensor, q: Tensor) -> Tensor:
     step = (x - x.detach()).to(wide)
     turned = scale * _reflect(_reflect(step, first), second)
     return _carry(q, turned.to(x.dtype))
+
+
+def directional(x: Tensor, q: Tensor) -> Tensor:
+    """Return q with J = I − dd' at x and dd' at q, d the direction from x to q: both parts of g add up to g.
+
+    x, q: (..., D), same shape and dtype, any floating dtype; float16 and bfloat16 compute d in float32.
+    Returns the same shape: q bit for bit where the token of x is finite, a row of NaN where it is not.
+    vjp: x gets g − d(d'g), q gets d(d'g): what lies along the way trains the code. Where x = q, d = 0. q − x is taken
+    in halves, which cannot overflow.
+    Raises ValueError when the shapes or dtypes differ, TypeError for a dtype that is not floating.
+    Source: Vali et al., arXiv 2509.26469, figure 1, where it is x + ‖q − x‖·sg(d) and d has noise on it; here without.
+
+    >>> x, q = torch.zeros(1, 2, requires_grad=True), torch.tensor([[2.0, 0.0]], requires_grad=True)
+    >>> torch.autograd.grad(directional(x, q), (x, q), torch.tensor([[3.0, 5.0]]))
+    (tensor([[0., 5.]]), tensor([[3., 0.]]))
+    """
+    _require_alike(x, q)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    step, shift = (x - x.detach()).to(wide), (q - q.detach()).to(wide)
+    direction = _polar(q.to(wide) / 2 - x.to(wide) / 2).direction.detach()
+    along = direction * (direction * (shift - step)).sum(dim=-1, keepdim=True)
+    return _carry(q, (step + along).to(x.dtype))
 
 
 def _carry(q: Tensor, f: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class ResidualQuantizer(nn.Module):
                 raise ValueError(
                     f"layers[{i}] has dim {layer.dim}, {layer.heads} heads: expected {width} and {heads}, as layers[0]"
                 )
-        arguments.require_one_of("estimator", estimator, ESTIMATORS)
+        arguments.require_one_of("estimator", estimator, ("straight_through", "rotation"))
         self.dim = width if dim is None else dim
         arguments.require_size("dim", self.dim)
         self.estimator = estimator

@@ -16,13 +16,13 @@ from vq_reference.nn.codebook import Codebook
 from vq_reference.nn.codebooks import Codebooks
 from vq_reference.nn.cosine import unit
 from vq_reference.nn.ema import EMACodebook
-from vq_reference.nn.estimators import rotate, straight_through
+from vq_reference.nn.estimators import directional, rotate, straight_through
 from vq_reference.nn.masks import valid_tokens
 from vq_reference.nn.projections import Projections
 
 CodesLearnBy = Literal["ema", "gradient", "nothing"]
 Metric = Literal["euclidean", "cosine"]
-ESTIMATORS = {"straight_through": straight_through, "rotation": rotate}
+ESTIMATORS = {"straight_through": straight_through, "rotation": rotate, "directional": directional}
 
 
 class VectorQuantize(nn.Module):
@@ -36,7 +36,8 @@ class VectorQuantize(nn.Module):
     projection; there is one whenever H·D ≠ dim. separate_codebooks: each head has its own codes, else all share one.
     codes_learn_by: "ema" (decay, epsilon, replace_below and initialise_from_data as in `EMACodebook`, for it alone),
     "gradient" (of the codebook half of the loss) or "nothing".
-    metric: "euclidean" or "cosine". estimator: "straight_through" or "rotation", between t and q.
+    metric: "euclidean" or "cosine". estimator: "straight_through", "rotation" or "directional", between t and q; with
+    the last one the output's gradient trains codes too, where they learn by "gradient".
     beta: β ≥ 0, weight of the encoder half of the loss. commitment_weight: w ≥ 0, weight of the whole.
     channel_first: channels along axis 1, (B, dim, ...), not along the last, (..., dim).
     Raises TypeError or ValueError that names the argument.
@@ -65,7 +66,7 @@ class VectorQuantize(nn.Module):
         replace_below: float = 0.0,
         initialise_from_data: bool = False,
         metric: Metric = "euclidean",
-        estimator: Literal["straight_through", "rotation"] = "straight_through",
+        estimator: Literal["straight_through", "rotation", "directional"] = "straight_through",
         beta: float = 0.25,
         commitment_weight: float = 1.0,
         channel_first: bool = False,

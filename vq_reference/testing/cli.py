@@ -313,5 +313,23 @@ def add_case(
         raise _stop(error) from None
 
 
+@cases.command("renew")
+def renew_case(
+    name: Annotated[str, typer.Argument(metavar="ID", help="The case.")],
+    folder: Annotated[Path, typer.Option("--in", help="Where the cases are.")] = Path("regressions/cases"),
+) -> None:
+    """Write a case anew with the numbers and bounds that the oracle derives today, after a formula has been mended.
+
+    Exit code 2 for a case that is not there.
+    """
+    from vq_reference.testing.cases.add import renew
+    from vq_reference.testing.cases.case import CaseRefused
+
+    try:
+        console.print(str(renew(name, folder)), soft_wrap=True)
+    except CaseRefused as error:
+        raise _stop(error) from None
+
+
 if __name__ == "__main__":
     app()

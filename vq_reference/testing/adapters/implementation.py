@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 from vq_reference.arguments import Array
 from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.auxiliary import TERMS, Auxiliary
 from vq_reference.testing.adapters.lasting import LASTING, Lasting
 from vq_reference.testing.precision import Precision
 
@@ -32,6 +33,7 @@ CAPABILITIES = {
     "leading": "any number of leading dimensions",
     "eval": "an eval mode that chooses and outputs codes as training does",
     **LASTING,
+    **TERMS,
 }
 
 
@@ -158,6 +160,7 @@ class Implementation:
     `output`, `indices`, `loss`, `codes`, `at_codes` and `parameters`, those that there are; a script for a bug report
     is made of them. See `adapters.scripts` and `adapters.module_script`.
     lasting: how to build layers that live longer than one call, for the laws of state, masks, heads and stacks.
+    auxiliary: the terms that it has beside its loss.
     """
 
     name: str
@@ -177,11 +180,15 @@ class Implementation:
     sizes: tuple[int, int] | None = None
     script: Callable[[SimVQ, Array, Call], str] | None = None
     lasting: Lasting | None = None
+    auxiliary: Auxiliary | None = None
 
     def __post_init__(self) -> None:
         unknown = self.capabilities - set(CAPABILITIES)
         if unknown:
             raise ValueError(f"capabilities has {sorted(unknown)}: expected some of {sorted(CAPABILITIES)}")
+        absent = [name for name in TERMS if name in self.capabilities and not getattr(self.auxiliary, name, None)]
+        if absent:
+            raise ValueError(f"capabilities has {absent}: expected auxiliary to have them too")
 
     def lacks(self, needs: frozenset[str]) -> list[str]:
         """Return, in words, what a law needs and this implementation does not declare."""

@@ -18,6 +18,7 @@ from vq_reference.vector_quantize import VectorQuantize
 LASTING = {
     "lasting": "layers that can be copied, saved and called again and again",
     "trained": "codes that a gradient trains",
+    "directional": "directional reparameterization",
     "ema": "codes that are moving averages",
     "quiet_without_grad": "a promise that no state moves where gradients are off",
     "initialise_from_data": "codes taken from the first batch",

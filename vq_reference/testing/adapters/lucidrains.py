@@ -9,14 +9,17 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.auxiliary import TERMS, Auxiliary
 from vq_reference.testing.adapters.codebooks import ThroughLinear
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.lucidrains_terms import terms_of
 from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
 
 PACKAGE = "vector-quantize-pytorch"
@@ -66,9 +69,10 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
             _set_projections(module, codes.shape[1])
         return embed
 
+    terms = terms_of(package) if mode == "learnable" else Auxiliary()
     calls = {"heads": _two_heads, "separate_heads": _two_heads, "projections": _projected}
     learned = mode in ("learnable", "synchronous")
-    return torch_quantizer(
+    made = torch_quantizer(
         make,
         codebook,
         name=f"lucidrains.VectorQuantize[{mode}]" if mode else "lucidrains.VectorQuantize",
@@ -89,6 +93,8 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
         dtype=dtype,
         device=device,
     )
+    offered = {name for name in TERMS if getattr(terms, name) is not None}
+    return replace(made, auxiliary=terms, capabilities=made.capabilities | offered)
 
 
 def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") -> Implementation:

@@ -10,6 +10,7 @@ import numpy as np
 import vq_reference
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.auxiliary import TERMS
 from vq_reference.testing.adapters.implementation import (
     CAPABILITIES,
     Answer,
@@ -22,7 +23,7 @@ from vq_reference.testing.adapters.lasting import LASTING
 from vq_reference.testing.precision import PRECISIONS
 
 # it has no layout, no dtype but float64, and no state that lasts
-CLOSED = frozenset(CAPABILITIES) - {"form"} - frozenset(LASTING)
+CLOSED = frozenset(CAPABILITIES) - {"form", *LASTING, *TERMS}
 
 
 @dataclass(frozen=True)

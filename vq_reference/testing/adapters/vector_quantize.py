@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 import vq_reference
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.auxiliary import TERMS
+from vq_reference.testing.adapters.auxiliary_torch import reference_terms
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted, WantedStack
 from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch, cast_to, compiled
@@ -30,7 +32,7 @@ BASE = {
     "eval",
 }
 LASTS = {
-    *("lasting", "trained", "ema", "quiet_without_grad", "initialise_from_data", "replace", "heads"),
+    *("lasting", "trained", "directional", "ema", "quiet_without_grad", "initialise_from_data", "replace", "heads"),
     *("separate_codebooks", "projections", "cosine", "channel_first", "mask", "lengths"),
     *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"),
 }
@@ -46,9 +48,10 @@ def vector_quantize(compiles: bool = False) -> Implementation:
         name="reference.VectorQuantize[compiled]" if compiles else "reference.VectorQuantize",
         build=_build_once,
         precision=PRECISIONS["float32"],
-        capabilities=frozenset(BASE | {"codebook_gradient"} | LASTS | ({"compiled"} if compiles else set())),
+        capabilities=frozenset(BASE | {"codebook_gradient", *TERMS} | LASTS | ({"compiled"} if compiles else set())),
         versions=VERSIONS,
         lasting=Lasting(build, CARRY, cast_to, compiled if compiles else None),
+        auxiliary=reference_terms(),
     )
 
 

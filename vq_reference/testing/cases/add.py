@@ -1,15 +1,16 @@
-"""Make a case of a draft, or of a counterexample that a run has found: `vq-check case add`."""
+"""Make a case of a draft, or of a counterexample that a run has found, and renew its numbers: `vq-check case`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vq_reference.testing.cases.case import Case, CaseRefused, decoded, read_all, write
+from vq_reference.testing.cases.case import Case, CaseRefused, decoded, read, read_all, write
 from vq_reference.testing.cases.expected import expected
 
 # what a person says of a case; the rest is an input, which the draft holds too or a counterexample gives
@@ -32,19 +33,36 @@ def add(draft: Path, folder: Path, run: Path | None = None, law: str = "") -> Pa
     if missing or unknown:
         raise CaseRefused(f"{draft.name}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
     given = decoded({name: data[name] for name in INPUT})
-    numbers = expected({**given, "flags": data["flags"]})
-    chosen = data.get("quantities", list(numbers))
-    if set(chosen) - set(numbers):
-        raise CaseRefused(f"quantities: {sorted(set(chosen) - set(numbers))} are not among {sorted(numbers)}")
-    case = Case(
-        **{**{name: data[name] for name in SAID}, "flags": tuple(data["flags"])},
-        **given,
-        expected={name: numbers[name][0] for name in chosen},
-        bound={name: np.broadcast_to(numbers[name][1], numbers[name][0].shape) for name in chosen},
-    )
+    said = {**{name: data[name] for name in SAID}, "flags": tuple(data["flags"])}
+    case = _answered(Case(**said, **given, expected={}, bound={}), data.get("quantities"))
     folder.mkdir(parents=True, exist_ok=True)
     _require_new(case, read_all(folder))
     return write(case, folder)
+
+
+def renew(name: str, folder: Path) -> Path:
+    """Write a case anew, with the numbers and bounds that the oracle derives today, and return its path.
+
+    For a formula that has been mended: what the case asks stays as it is. Raises CaseRefused.
+    """
+    path = folder / f"{name}.json"
+    if not path.exists():
+        raise CaseRefused(f"{path}: there is no such case")
+    case = read(path)
+    return write(_answered(case, list(case.expected)), folder)
+
+
+def _answered(case: Case, quantities: list[str] | None) -> Case:
+    """Return the case with the oracle's answers to those quantities; to all that its layer has, if None."""
+    numbers = expected({name: getattr(case, name) for name in (*INPUT, "flags")})
+    chosen = list(numbers) if quantities is None else quantities
+    if set(chosen) - set(numbers):
+        raise CaseRefused(f"quantities: {sorted(set(chosen) - set(numbers))} are not among {sorted(numbers)}")
+    return replace(
+        case,
+        expected={name: numbers[name][0] for name in chosen},
+        bound={name: np.broadcast_to(numbers[name][1], numbers[name][0].shape) for name in chosen},
+    )
 
 
 def _require_new(case: Case, others: Mapping[str, Case]) -> None:

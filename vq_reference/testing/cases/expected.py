@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from vq_reference import ema
+from vq_reference import diversity, ema, nearest
 from vq_reference.arguments import Array
 from vq_reference.codebook import Layer
 from vq_reference.residual import ResidualStack
 from vq_reference.simvq import SimVQ
-from vq_reference.testing import bounds, bounds_state
+from vq_reference.testing import bounds, bounds_auxiliary, bounds_state
 from vq_reference.testing.precision import PRECISIONS
 from vq_reference.vector_quantize import VectorQuantize
 
@@ -117,13 +117,22 @@ def _vector_quantize(
     forward, backward = quantizer.forward(x, mask), quantizer.gradients(x, g, g_loss, mask)
     valid = np.ones(len(x), dtype=bool) if mask is None else mask
     (codes,) = quantizer.codes
-    tokens, q = x[valid], codes[forward.indices[valid, 0]]
+    indices = forward.indices[valid, 0]
+    tokens, q = x[valid], codes[indices]
     of_loss = quantizer.gradients(x, np.zeros_like(g), g_loss, mask)
     output, at_x = np.zeros_like(x), np.zeros_like(x)
-    output[valid] = _output_bound(tokens, q, quantizer.estimator, u, robust=False)
-    at_x[valid] = _gradient_bound(quantizer, tokens, q, backward.x[valid], of_loss.x[valid], u, robust=False)
     at_q = 2 * g_loss * quantizer.commitment_weight * (tokens - q) / tokens.size
-    at_codes = bounds.codebook_gradient(at_q, forward.indices[valid, 0], len(codes), u)
+    at_codes = bounds.codebook_gradient(at_q, indices, len(codes), u)
+    if quantizer.estimator == "directional":
+        off = bounds_auxiliary.directional_gradient(g[valid], u)
+        along = g[valid] - (backward.x - of_loss.x)[valid]
+        output[valid] = bounds_auxiliary.directional_output(tokens, q, u)
+        at_x[valid] = off + bounds.loss_gradient(of_loss.x[valid], u) + u * np.abs(backward.x[valid])
+        at_codes = bounds.codebook_gradient(np.abs(at_q) + np.abs(along), indices, len(codes), u)
+        at_codes = at_codes + nearest.gather_vjp(indices, off, len(codes))
+    else:
+        output[valid] = _output_bound(tokens, q, quantizer.estimator, u, robust=False)
+        at_x[valid] = _gradient_bound(quantizer, tokens, q, backward.x[valid], of_loss.x[valid], u, robust=False)
     found: Quantities = {
         "output": (forward.output, output),
         "indices": (forward.indices, np.zeros(forward.indices.shape)),
@@ -131,9 +140,29 @@ def _vector_quantize(
         "gradient at x": (backward.x, at_x),
         "gradient at the codebook": (backward.codes[0], at_codes),
     }
+    if "diversity_weight" in layer:
+        _add_diversity(found, layer, codes, x, g_loss, u)
     if layer["codes_learn_by"] == "ema":
-        found["codes after the step"] = _step(layer, codes, tokens, forward.indices[valid, 0], u)
+        found["codes after the step"] = _step(layer, codes, tokens, indices, u)
     return found
+
+
+def _add_diversity(
+    found: Quantities, layer: Mapping[str, Any], codes: Array, x: Array, g_loss: float, u: float
+) -> None:
+    """Add the diversity of the codes to the loss, and its gradients. A product with the weight, and a sum: 2u each."""
+    weight, temperature = layer["diversity_weight"], layer["diversity_temperature"]
+    value, (at_x, at_codes) = diversity.diversity(x, codes, temperature), diversity.vjp(x, codes, temperature)
+    error = bounds_auxiliary.diversity(x, codes, temperature, u)
+    for quantity, term, off, g in (
+        ("losses", np.array([value]), np.array([error.value]), 1.0),
+        ("gradient at x", at_x, error.x, g_loss),
+        ("gradient at the codebook", at_codes, error.codes, g_loss),
+    ):
+        before, bound = found[quantity]
+        total = before + g * weight * term
+        rounded = bounds.gamma(2, u) * (np.abs(before) + np.abs(g * weight * term))
+        found[quantity] = total, bound + (1 + bounds.gamma(2, u)) * abs(g * weight) * off + rounded
 
 
 def _step(layer: Mapping[str, Any], codes: Array, tokens: Array, indices: Array, u: float) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from vq_reference.nn.diversity import diversity
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters import sim_vq
 from vq_reference.testing.adapters.implementation import Layer
@@ -49,7 +50,20 @@ def _reference_lasting(case: Case) -> LastingLayer:
     averaging = None
     if layer["codes_learn_by"] == "ema":
         averaging = Averaging(layer["decay"], layer["epsilon"], 0.0, layer.get("initialise_from_data", False))
-    return build(Wanted(vector_quantize_of(layer), averaging))
+    made = cast(LastingTorch, build(Wanted(vector_quantize_of(layer), averaging)))
+    return _with_diversity(made, layer) if "diversity_weight" in layer else made
+
+
+def _with_diversity(made: LastingTorch, layer: Any) -> LastingTorch:
+    """Return the layer with the diversity of its codes in its loss."""
+
+    def call(module: nn.Module, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
+        given = made.access.call(module, x, mask, lengths)
+        (codes,) = made.access.codes(module)
+        term = diversity(x, codes, layer["diversity_temperature"])
+        return given._replace(losses=given.losses + layer["diversity_weight"] * term)
+
+    return replace(made, access=replace(made.access, call=call))
 
 
 def _lucidrains_sim_vq(wanted: SimVQ, dtype: str) -> Layer:
@@ -81,6 +95,13 @@ def _vector_quantize(package: Any, layer: Any) -> nn.Module:
         wanted |= {"decay": layer["decay"], "eps": layer["epsilon"], "kmeans_init": from_data}
     if "rotation_trick" in takes:
         wanted["rotation_trick"] = layer["estimator"] == "rotation"
+    if "diversity_weight" in layer:
+        wanted["codebook_diversity_loss_weight"] = layer["diversity_weight"]
+        wanted["codebook_diversity_temperature"] = layer["diversity_temperature"]
+    if layer["estimator"] == "directional":
+        # without noise; a threshold has to be given, and codes start with a count of 1, which is not below it
+        noiseless = {"directional_reparam": True, "directional_reparam_variance": 0.0, "threshold_ema_dead_code": 1}
+        wanted |= noiseless
     module: nn.Module = package.VectorQuantize(dim=codes.shape[1], codebook_size=len(codes), **wanted)
     _place(module, codes, frozen=learns == "nothing")
     return module

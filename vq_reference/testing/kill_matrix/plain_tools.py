@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from vq_reference import nearest
 from vq_reference.arguments import Array
 from vq_reference.codebook import Layer as Affine
 from vq_reference.residual import ResidualStack
@@ -28,7 +29,7 @@ from vq_reference.testing.adapters.lasting import Averaging, Start, Wanted, Want
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.adapters.sim_vq import reference_module
 from vq_reference.testing.adapters.vector_quantize import residual_quantizer, vector_quantize
-from vq_reference.testing.mutants import LASTING_MUTANTS, MUTANTS
+from vq_reference.testing.mutants import AUXILIARY_MUTANTS, LASTING_MUTANTS, MUTANTS
 from vq_reference.vector_quantize import VectorQuantize
 
 KILLS, PASSES, REJECTS_RIGHT = "kills", "passes", "rejects right code"
@@ -141,7 +142,7 @@ def _batches() -> list[Array]:
 
 
 def _subjects(name: str) -> list[Subject]:
-    """Return the layers that the mutant changes: SimVQ with both estimators, a stack, or codes that move."""
+    """Return what the mutant changes: SimVQ with both estimators, a stack, codes that learn or move, or a term."""
     generator = np.random.default_rng(1)
     codes = generator.standard_normal((CODES, DIM)).astype(np.float32).astype(np.float64)
     module = MUTANTS[name].module
@@ -149,9 +150,12 @@ def _subjects(name: str) -> list[Subject]:
         stack = ResidualStack((codes, codes / 2), trained=True)
         build_stack: Any = residual_quantizer().lasting.build_stack  # type: ignore[union-attr]
         return [_lasting(lambda: build_stack(WantedStack(stack)))]
+    if name in AUXILIARY_MUTANTS:
+        return [_terms(codes)]
     if name in LASTING_MUTANTS:
         build: Any = vector_quantize().lasting.build  # type: ignore[union-attr]
-        learns = Wanted(VectorQuantize(codes[None], trained=True))
+        estimator: Any = "directional" if module.endswith(".estimators") else "straight_through"
+        learns = Wanted(VectorQuantize(codes[None], trained=True, estimator=estimator))
         follows = Wanted(VectorQuantize(codes[None]), Averaging(decay=0.8, epsilon=1e-5))
         return [_lasting(lambda: build(learns)), _lasting(lambda: build(follows))]
     implementation = reference_module() if module.startswith("vq_reference.nn.") else oracle()
@@ -172,6 +176,19 @@ def _subjects(name: str) -> list[Subject]:
 
         made.append(call)
     return made
+
+
+def _terms(codes: Array) -> Subject:
+    """Return a layer that hands its tokens on, and whose loss is all auxiliary terms together."""
+    terms: Any = vector_quantize().auxiliary
+
+    def call(x: Array, g: Array, g_loss: float) -> Reply:
+        indices = nearest.nearest(x, codes)
+        spread = terms.diversity(x, (1, len(x)), codes, 1.0)
+        others = terms.orthogonality(codes).value + terms.perplexity(indices, CODES) + terms.usage(indices, CODES)
+        return Reply(x, indices, spread.value + others, g + g_loss * spread.x, x)
+
+    return call
 
 
 def _lasting(make: Callable[[], Any]) -> Subject:

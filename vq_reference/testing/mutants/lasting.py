@@ -1,13 +1,15 @@
-"""A right implementation of lasting layers with one fault in it, wherever it is at work."""
+"""A right implementation of lasting layers, or of auxiliary terms, with one fault in it, wherever it is at work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from vq_reference.arguments import Array
 from vq_reference.ema import Statistics
+from vq_reference.testing.adapters.auxiliary import Auxiliary
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, Start, Use
 from vq_reference.testing.adapters.vector_quantize import residual_quantizer, vector_quantize
@@ -79,6 +81,13 @@ def faulty_lasting(mutant: Mutant) -> Implementation:
             build_stack=faulty(lasting.build_stack),
         ),
     )
+
+
+def faulty_terms(mutant: Mutant) -> Implementation:
+    """Return our layer, with that fault in its auxiliary terms."""
+    right = vector_quantize()
+    terms = {each.name: partial(_under, mutant, getattr(right.auxiliary, each.name)) for each in fields(Auxiliary)}
+    return replace(right, auxiliary=Auxiliary(**terms))
 
 
 def _under(mutant: Mutant, do: Callable[..., Given], *given: Any) -> Given:

@@ -12,9 +12,11 @@ from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.adapters.sim_vq import reference_module
 from vq_reference.testing.mutants import (
+    auxiliary,
     call,
     choice,
     compiled,
+    directional,
     estimators,
     heads,
     loss,
@@ -26,18 +28,20 @@ from vq_reference.testing.mutants import (
     state,
     transform,
 )
-from vq_reference.testing.mutants.lasting import faulty_lasting
+from vq_reference.testing.mutants.lasting import faulty_lasting, faulty_terms
 from vq_reference.testing.mutants.mutant import Mutant
 
 Given = TypeVar("Given")
 
 TABLES = (rotation, estimators, loss, transform, choice, call)
 # faults of layers that outlive a call
-LASTING_TABLES = (state, moving_average, masks, heads, low_precision, stack, compiled)
+LASTING_TABLES = (state, moving_average, masks, heads, low_precision, stack, compiled, directional)
 LASTING_MUTANTS: dict[str, Mutant] = {mutant.name: mutant for table in LASTING_TABLES for mutant in table.MUTANTS}
+AUXILIARY_MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in auxiliary.MUTANTS}
 MUTANTS: dict[str, Mutant] = {
     **{mutant.name: mutant for table in TABLES for mutant in table.MUTANTS},
     **LASTING_MUTANTS,
+    **AUXILIARY_MUTANTS,
 }
 
 
@@ -87,6 +91,8 @@ def implementation_of_mutant(name: str) -> Implementation:
         pass
     if name in LASTING_MUTANTS:
         return replace(faulty_lasting(mutant), name=f"mutant:{name}")
+    if name in AUXILIARY_MUTANTS:
+        return replace(faulty_terms(mutant), name=f"mutant:{name}")
     right = reference_module() if mutant.module.startswith("vq_reference.nn.") else oracle()
 
     def build(reference: SimVQ) -> Layer:
