@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume
 from hypothesis import strategies as st
 
@@ -169,3 +170,13 @@ def test_every_law_can_be_read_by_an_outsider(each):
 
 def test_laws_are_listed_in_the_order_of_their_ids():
     assert list(laws()) == sorted(laws())
+
+
+def test_a_thread_that_flushes_subnormal_numbers_is_given_them_back():
+    """Some compiled code switches them off for its process: without them hypothesis cannot draw a float."""
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no such switch")
+    smallest_normal = sys.float_info.min
+    assert smallest_normal / 2 == 0
+    laws()["loss.formula"].run(ORACLE, "quick")
+    assert smallest_normal / 2 > 0

@@ -121,6 +121,8 @@ def test_each_call_in_training_is_one_step_however_often_the_gradient_is_taken()
     assert module.codebooks[0].counts == 0.5 * once[1] + 0.5 * 20
 
 
+# torch 2.4 warns of what its own checkpoint calls
+@pytest.mark.filterwarnings("ignore:`torch.cpu.amp.autocast:FutureWarning")
 @pytest.mark.parametrize(("reentrant", "steps"), [(True, 1), (False, 2)])
 def test_checkpointing_counts_as_declared(reentrant, steps):
     """The reentrant kind runs its first forward under no_grad, which is no step. The other runs two that both count."""

@@ -24,6 +24,7 @@ from hypothesis.internal.constants_ast import Constants
 from vq_reference.testing import strategies
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.measure import listening
+from vq_reference.testing.precision import underflow_gradually
 
 Level = Literal["must", "should"]
 PROFILES = {"quick": 15, "default": 50, "thorough": 500}
@@ -78,6 +79,8 @@ class Law:
                 except Exception as error:
                     error.drawn = drawn  # type: ignore[attr-defined]  # for the report: hypothesis ends on the smallest
                     raise
+                finally:
+                    underflow_gradually()
             for what, margin in nearest_miss.items():
                 margins[what] = max(margin, margins.get(what, 0.0))
                 if self.draws:  # a law that draws nothing has nothing to climb
@@ -92,6 +95,7 @@ class Law:
         context.run(strategies.precision.set, implementation.precision)
         context.run(strategies.given_sizes.set, implementation.sizes)
         context.run(strategies.offers.set, implementation.capabilities)
+        underflow_gradually()
         with _draws_of_its_own():
             context.run(test)
         return margins

@@ -6,6 +6,7 @@ that the oracle and the implementation are asked the same question.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,6 +35,17 @@ class Precision:
     def smallest_subnormal(self) -> float:
         """The spacing of the numbers below the normal range, where errors are absolute."""
         return self.smallest_normal * 2 * self.unit_roundoff
+
+
+def underflow_gradually() -> None:
+    """Let this thread have subnormal numbers again, if something took them away and torch is there to ask.
+
+    A library that was linked with -ffast-math does so as it is loaded, as what torch.compile made up to torch 2.4 was.
+    Bounds count on them, and hypothesis ends in an error of its own.
+    """
+    smallest_normal = sys.float_info.min
+    if smallest_normal / 2 == 0 and "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 def _round_through(dtype: type) -> Callable[[Array], Array]:
