@@ -1,5 +1,6 @@
 """Processes that train one codebook: the same state on every rank, and that of one process with the whole batch."""
 
+import faulthandler
 import os
 import sys
 import time
@@ -13,7 +14,8 @@ import torch.multiprocessing
 from vq_reference.nn import ResidualQuantizer, VectorQuantize
 
 DIM, COUNT, STEPS, RANKS = 4, 12, 4, 2
-BOUND_S = 60
+# until both have imported torch, which a busy machine may read from a disk; and from then on
+START_S, BOUND_S = 300, 60
 MODULES = {
     "ema": lambda: VectorQuantize(DIM, 6, decay=0.5),
     "from data": lambda: VectorQuantize(DIM, 6, decay=0.5, initialise_from_data=True, replace_below=1.0),
@@ -61,27 +63,34 @@ def states(name, seed, select):
 
 def on_rank(rank, folder):
     torch.set_num_threads(1)
+    stack = (folder / f"{rank}.stack").open("w", encoding="utf-8")
+    faulthandler.dump_traceback_later(BOUND_S, file=stack)
+    (folder / f"{rank}.started").touch()
     if sys.platform == "linux":
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # a machine's own name need not resolve
     meet = (folder / "meet").as_uri()  # a file, since a free port need not stay free
-    dist.init_process_group("gloo", meet, timeout=timedelta(seconds=BOUND_S), rank=rank, world_size=RANKS)
+    dist.init_process_group("gloo", meet, timeout=timedelta(seconds=START_S), rank=rank, world_size=RANKS)
     # each rank has random numbers of its own, as it must for its data; rank 0's decide
     found = {name: states(name, seed=rank, select=lambda x: x[rank]) for name in MODULES}
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """Return what every rank ended with; fail when that takes longer than BOUND_S."""
+    """Return what every rank ended with; fail with the place where each stands when that takes longer than BOUND_S."""
     folder = tmp_path_factory.mktemp("ranks")
     workers = torch.multiprocessing.spawn(on_rank, (folder,), nprocs=RANKS, join=False)
-    end = time.monotonic() + BOUND_S
+    begun, started = time.monotonic(), None
     while not workers.join(timeout=1):
-        if time.monotonic() > end:
+        if started is None and len(list(folder.glob("*.started"))) == RANKS:
+            started = time.monotonic()
+        if time.monotonic() > (begun + START_S if started is None else started + BOUND_S + 10):
             for process in workers.processes:
                 process.kill()
-            pytest.fail(f"{RANKS} processes took more than {BOUND_S} s: a rank waits for another")
+            stacks = "\n\n".join(file.read_text("utf-8") for file in sorted(folder.glob("*.stack")))
+            pytest.fail(f"{RANKS} processes do not end{', or not begin' if started is None else ''}. {stacks}")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
