@@ -46,7 +46,7 @@ def test_a_layer_is_one_graph_and_gives_what_eager_gives(kind):
 
 # dynamo itself looks at .grad of tensors that live across a break in the graph
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@needs("compiler")
+@needs("broken graph")
 def test_codes_taken_from_data_break_the_graph_and_give_what_eager_gives():
     assert_alike(VectorQuantize(DIM, 8, initialise_from_data=True, replace_below=1.0, decay=0.5), fullgraph=False)
 

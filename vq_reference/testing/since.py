@@ -18,6 +18,10 @@ SINCE = {
     "float16": ("2.2", "matrix products and clamps of float16 on the CPU: \"not implemented for 'Half'\""),
     "compiler": (COMPILER, f"dynamo knows Python {'.'.join(map(str, sys.version_info[:2]))}"),
     "compiled": ("2.2", "a graph in which a dtype is computed: torch.promote_types is no operation of dynamo's"),
+    "broken graph": (
+        "2.8",
+        "a buffer that is changed on both sides of a break in the graph: a TypeError of functorch's",
+    ),
     "hooks on .grad": ("2.1", "Tensor has no register_post_accumulate_grad_hook"),
     "newest upstream": ("2.5", "torch-einops-utils, which the newest vector-quantize-pytorch imports, asks for it"),
 }
