@@ -20,7 +20,7 @@ SINCE = {
     "compiled": ("2.2", "a graph in which a dtype is computed: torch.promote_types is no operation of dynamo's"),
     "broken graph": (
         "2.8",
-        "a buffer that is changed on both sides of a break in the graph: a TypeError of functorch's",
+        "a buffer that changes on both sides of a break in the graph: a TypeError in functorch",
     ),
     "hooks on .grad": ("2.1", "Tensor has no register_post_accumulate_grad_hook"),
     "newest upstream": ("2.5", "torch-einops-utils, which the newest vector-quantize-pytorch imports, asks for it"),
