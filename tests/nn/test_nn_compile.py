@@ -66,8 +66,6 @@ def test_bad_input_is_named_under_compile_too():
 
 
 @needs("compiled")
-# torch 2.6 warns of a setting of its own that it does not serialise
-@pytest.mark.filterwarnings("ignore:Skipping serialization of skipfiles:UserWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_the_default_backend_gives_the_code_bit_for_bit_and_the_gradients_of_eager():
     """A compiler that contracted or reassociated the estimator would lose the code. Needs a C++ compiler."""
