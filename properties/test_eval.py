@@ -52,7 +52,7 @@ def backward_of_the_loss(implementation, case):
 
 @law("eval.loss", level="must", source=USER, needs=EVAL | {"loss"}, case=cases())
 def test_the_loss_in_eval_is_that_of_training_or_zero_as_declared(implementation, case):
-    """In eval mode the loss has the value that it has in training, or is zero where that is declared."""
+    """In eval mode the loss has its declared value, as in training, or is zero where that is declared."""
     answer, expected = backward_of_the_loss(implementation, case)
     if implementation.eval_loss == "zero":
         assert_within("ℓ in eval", answer.loss or 0.0, 0.0, 0.0)
@@ -62,7 +62,7 @@ def test_the_loss_in_eval_is_that_of_training_or_zero_as_declared(implementation
 
 @law("eval.halves", level="must", source=USER, needs=EVAL | {"loss"}, case=cases())
 def test_the_loss_in_eval_pulls_what_it_pulls_in_training(implementation, case):
-    """In eval mode the loss has the gradients that it has in training, or none where it is declared zero."""
+    """In eval mode the loss has its declared gradients, as in training, or none where it is declared zero."""
     answer, expected = backward_of_the_loss(implementation, case)
     there = 0.0 if implementation.eval_loss == "zero" else 1.0
     gradients = answer.gradients[0]
@@ -78,7 +78,7 @@ def test_the_loss_in_eval_pulls_what_it_pulls_in_training(implementation, case):
 
 @law("eval.gradient", level="must", source=USER, needs=EVAL | {"trained"}, case=cases())
 def test_the_gradient_of_the_output_in_eval_is_the_declared_one(implementation, case):
-    """In eval mode the output's gradient reaches the input as in training, or as is declared for eval: not at all."""
+    """In eval mode the output's gradient reaches input and codes as declared: as in training, or not at all."""
     u, g = implementation.precision.unit_roundoff, cotangents(case)
     declared = implementation.eval_estimator
     for trained in TRAINED:

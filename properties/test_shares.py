@@ -35,6 +35,7 @@ def test_encoder_and_codebook_get_their_shares_of_the_losss_derivative(implement
     """Of the loss's plain derivative the encoder gets β/(1 + β) and the codebook 1/(1 + β), as declared."""
     a, b = implementation.loss_weights(case.reference)
     c = a + b if implementation.loss_value is None else implementation.loss_value(case.reference)
+    assume(c > 0)  # nothing cannot be shared
     # one code, or an instance whose codes are all the same: no choice can change while it is moved
     x, code, rounded = case.x, case.codes[:1], implementation.precision.round
     assume(np.all(np.linalg.norm(x - code, axis=1) > REGULAR_NORMS[0]))

@@ -177,6 +177,14 @@ def one_square_for_both():
     return described("one square for both", declared, loss=lambda x, q, w, beta: w * functional.mse_loss(x, q))
 
 
+def no_codebook_half():
+    def loss(x, q, w, beta):
+        return w * beta * functional.mse_loss(x, q.detach())
+
+    declared = {"loss_weights": lambda wanted: (0.0, wanted.commitment_weight * wanted.beta)}
+    return described("no codebook half", declared, loss=loss)
+
+
 def double_precision():
     return described("double precision", {"dtype": "float64"})
 
@@ -230,7 +238,14 @@ TARGETS = {
     make.__name__: make
     for make in (
         *(plain_sum, added_bracket, custom_function, rotation, expanded_square, one_token_at_a_time, one_hot_product),
-        *(indices_of_32_bits, beta_on_the_codebook_half, summed_loss, one_square_for_both, double_precision),
+        *(
+            indices_of_32_bits,
+            beta_on_the_codebook_half,
+            summed_loss,
+            one_square_for_both,
+            no_codebook_half,
+            double_precision,
+        ),
         *(sum_from_the_left, bare_sum_from_the_left, sixteen_bits),
         *(output_trains_the_codes, synchronous_update, synchronous_rotation, no_estimator),
         *(without_a_loss, sequence_of_channels, image_in_a_dictionary, codes_as_columns, bare_function),

@@ -304,3 +304,16 @@ def test_stops_in_the_wrong_place_are_consistent_and_are_not_refused():
     assert swapped.agrees, swapped
     assert missing.agrees, missing
     assert missing.no_gradient == ("inputs[0]",)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("x", [torch.randn(3, 4), torch.randn(4, 3).t()], ids=["contiguous", "transposed"])
+def test_a_gradient_that_is_not_contiguous_differs_where_it_does(x, full):
+    """As between a permute and a reshape."""
+
+    def halved(x):
+        y = x.t() ** 2
+        y.register_hook(lambda g: g / 2)
+        return y
+
+    assert check_gradient(halved, x, full=full).verdict is Verdict.DIFFERS

@@ -145,9 +145,10 @@ def _places(description: Description, found: Found) -> None:
     if found.indices_at is None:
         arguments["indices_at"] = "None"
         description.unknown.append("the loss and the estimator: both are measured against the chosen codes")
+        at = "".join(f"[{step!r}]" for step in found.output_at)
         description.unknown.append(
             "the indices: nothing that came back names the codes of the output. Most laws need them: where the module "
-            "keeps them to itself, give output_at=0, indices_at=1 and call=lambda module, x: (out := module(x), "
+            f"keeps them to itself, give output_at=0, indices_at=1 and call=lambda module, x: (out := module(x){at}, "
             "torch.cdist(out, codes).argmin(-1)), with the module's codes"
         )
     elif found.indices_at != (1,):

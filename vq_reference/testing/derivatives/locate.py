@@ -35,7 +35,7 @@ def locate(subject: Subject, declared: DeclaredFunction, probe: Probe, row: int,
         def autograd(cotangent: Tensor) -> Tensor:
             return product(name, cotangent)[tensor].to(torch.float64)
 
-        one = _output_entry(weight, column, lambda masked: float(autograd(masked).view(-1)[k]))
+        one = _output_entry(weight, column, lambda masked: float(autograd(masked).flatten()[k]))
         entry = single(subject, name, one, tensor, k, autograd(one))
     return compare(declared, entry, outputs)[0]
 
@@ -64,7 +64,7 @@ def _halves(part: Point) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Split the entries of a direction that are not zero into two halves, in order."""
     places = [(name, int(i)) for name, v in part.items() for i in v.flatten().nonzero().flatten()]
     first = places[: len(places) // 2]
-    half = {name: torch.zeros_like(v) for name, v in part.items()}
+    half = {name: torch.zeros_like(v, memory_format=torch.contiguous_format) for name, v in part.items()}
     for name in half:
         chosen = [i for owner, i in first if owner == name]
         half[name].view(-1)[chosen] = part[name].flatten()[chosen]

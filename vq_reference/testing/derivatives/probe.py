@@ -58,7 +58,7 @@ def length(tensor: Tensor) -> float:
 
 def along(x: Tensor, k: int) -> tuple[Tensor, float]:
     """Return the direction of the k-th coordinate of `x`, as long as `length(x)`, and that length."""
-    direction, unit = torch.zeros_like(x), length(x)
+    direction, unit = torch.zeros(x.shape, dtype=x.dtype, device=x.device), length(x)
     direction.view(-1)[k] = unit
     return direction, unit
 
@@ -138,11 +138,11 @@ def single(subject: Subject, output: str, weight: Tensor, tensor: str, k: int, g
     direction, moved = along(x, k)
     place = int(weight.abs().argmax())
     of = f"d {output}{coordinate(place, weight.shape)} / d {tensor}{coordinate(k, x.shape)}"
-    slope = np.array([float(gradient.view(-1)[k]) * moved])
+    slope = np.array([float(gradient.flatten()[k]) * moved])
     finite = gradient.nan_to_num().abs()
     pull, reach = np.array([float(finite.sum()) * moved]), np.array([float((finite * x.abs()).sum())])
     cotangents = ((output, weight),)
-    unit = moved * float(weight.view(-1)[place])
+    unit = moved * float(weight.flatten()[place])
     measure, size = _weighted(cotangents), _sizes(cotangents)
     return Probe({tensor: direction}, measure, size, [of], [output], slope, pull, reach, unit=unit)
 

@@ -90,7 +90,11 @@ def measure_shares(
     for name, group in (("encoder", encoder), ("codebook", codebook)):
         for k, tensor in enumerate(group):
             if tensor.dtype is not torch.float64 or not tensor.is_leaf or not tensor.requires_grad:
-                raise ValueError(f"{name}[{k}] is {tensor.dtype}: expected a float64 leaf that requires a gradient")
+                found = f"{tensor.dtype}, is_leaf={tensor.is_leaf}, requires_grad={tensor.requires_grad}"
+                raise ValueError(
+                    f"{name}[{k}] is {found}: expected a float64 leaf that requires a gradient "
+                    "(where it is a buffer: requires_grad_())"
+                )
     tensors = [*encoder, *codebook]
     gradients = _gradients(loss(), tensors)
     first = len(encoder)
@@ -126,7 +130,8 @@ def _share(
     if not error < resolution(u) * abs(value):
         raise ValueError(
             f"the loss has no measurable derivative by the {name}: {value:.3g} ± {error:.1e}. "
-            "Either it does not depend on it, or an index changes within the step: choose another point"
+            "It does not depend on it, or an index changes within the step: choose another point. Or it changes from "
+            "call to call, as with codes by moving average: choose eval mode"
         )
     routed = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True))
     share = routed / value
