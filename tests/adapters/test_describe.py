@@ -155,8 +155,20 @@ def test_a_routing_that_may_not_be_meant_is_noted(right, wrong, said, examples, 
     assert usual.notes == []
 
 
-def test_a_value_in_which_one_half_alone_has_beta_is_described_as_a_sum(examples):
+def test_both_halves_of_a_loss_are_seen_between_projections(examples):
     description = describe(object_of(f"{examples}/projections_cosine.py:CodecQuantizer"))
+    assert description.arguments["loss_weights"] == "lambda wanted: (1.0, wanted.beta)"
+    assert "loss_value" not in description.arguments
+
+
+def test_a_value_in_which_one_half_alone_has_beta_is_described_as_a_sum(examples, tmp_path, monkeypatch):
+    """As where the codes are frozen, and the half that would train them is added all the same."""
+    monkeypatch.setattr("sys.path", list(sys.path))
+    text = (examples / "projections_cosine.py").read_text("utf-8")
+    made = "nn.Embedding(codebook_size, codebook_dim)"
+    file = tmp_path / "frozen_codes.py"
+    file.write_text(text.replace(made, f"{made}.requires_grad_(False)"), encoding="utf-8")
+    description = describe(object_of(f"{file}:CodecQuantizer"))
     assert description.arguments["loss_value"] == "lambda wanted: 1.0 + 1.0 * wanted.beta"
 
 

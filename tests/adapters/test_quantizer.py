@@ -172,6 +172,16 @@ def test_projections_on_the_way_are_exact_and_one_left_out_shows():
     assert not np.array_equal(wrong.build(REFERENCE)(X).output, answer.output)
 
 
+def test_the_gradient_at_codes_between_projections_is_that_at_the_effective_ones():
+    """A codebook half that is stopped shows there, too."""
+    codebook = BetweenProjections("entering", "inner.codebook", "leaving")
+    made, plain = torch_quantizer(lambda w: Projected(w, False), codebook), torch_quantizer(Plain, "codebook")
+    start = [Cotangent(np.zeros_like(X), 1.0)]
+    between, alone = (each.build(REFERENCE)(X, start).gradients[0].codebook for each in (made, plain))
+    assert alone.any()
+    np.testing.assert_array_equal(between, alone)
+
+
 def test_a_bare_estimator_gets_each_token_with_its_nearest_code():
     made = torch_estimator(lambda x, q: x + (q - x).detach(), "straight_through", x="B D ...")
     answer = made.build(REFERENCE)(X, [Cotangent(X, 0.0)])

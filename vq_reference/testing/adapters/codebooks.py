@@ -40,17 +40,22 @@ class ThroughLinear:
 
 
 @dataclass(frozen=True)
-class BetweenProjections:
-    """Codes between two square projections, nn.Linear or convolutions of kernel 1, under weight normalisation or not.
+class Turned:
+    """A tensor that holds E P' for the codes E, (K, D): with G the gradient at it, that at E is G P."""
 
-    The gradient at the codes is not seen: it would be the one at P c.
-    """
+    tensor: Tensor
+    by: Tensor
+
+
+@dataclass(frozen=True)
+class BetweenProjections:
+    """Codes between two square projections: nn.Linear or convolutions of kernel 1, weight normalisation or not."""
 
     entering: str
     codes: str
     leaving: str
 
-    def __call__(self, module: nn.Module, codes: Tensor) -> None:
+    def __call__(self, module: nn.Module, codes: Tensor) -> Turned:
         """Turn tokens by P on their way in and by P' on their way out, and the codes by P."""
         turn = turning(codes.shape[1], codes.dtype, codes.device)
         with torch.no_grad():
@@ -67,7 +72,8 @@ class BetweenProjections:
                     projection.weight.copy_(shaped)
                 if projection.bias is not None:
                     projection.bias.zero_()
-            _tensor(module, self.codes).copy_(codes @ turn.T)
+            lying = _tensor(module, self.codes).copy_(codes @ turn.T)
+        return Turned(lying, turn)
 
 
 def _tensor(module: nn.Module, path: str) -> Tensor:

@@ -164,6 +164,8 @@ def _at_codes(layer: TorchLayer) -> list[str]:
     if name is None:
         return []
     turned = ".T" if layer.codes_transposed else ""
+    if layer.codes_turned is not None:
+        turned += f" @ torch.tensor({layer.codes_turned.tolist()}, dtype=arrived.dtype)"
     return [
         "def at_codes(start):",
         f"    arrived = gradient(start, named[{name!r}])",

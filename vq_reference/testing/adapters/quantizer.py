@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vq_reference.codebook import Layer
 from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.codebooks import Turned
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation, two_halves
 from vq_reference.testing.adapters.module_script import module_script
@@ -37,7 +38,7 @@ class Wanted(NamedTuple):
 
 def torch_quantizer(
     make: Callable[[Wanted], nn.Module] | nn.Module,
-    codebook: str | Callable[[Any, Tensor], Tensor | nn.Module | None],
+    codebook: str | Callable[[Any, Tensor], Tensor | Turned | nn.Module | None],
     *,
     name: str = "",
     x: str = "... D",
@@ -73,7 +74,8 @@ def torch_quantizer(
     case, with its codes overwritten.
     codebook: where the codes lie, as the path of a parameter or buffer of (K, D), with axes of size 1 before it or not
     ("_codebook.embed"), or of (D, K) ("embed.T"); or a function that sets them, (module, codes (K, D)), and returns the
-    tensor at which their gradient arrives, or the submodule whose forward returns them, or None.
+    tensor at which their gradient arrives (`Turned` where a projection stands before it), or the submodule whose
+    forward returns them, or None.
     name: what it is called in reports; its class, if empty.
     x, output, indices: layouts, such as "B D H W", "B T D", "... D" (any number of leading dimensions), "(B H W)"
     (flattened). The output lies as x does, indices as x without D, unless said otherwise.
@@ -143,7 +145,8 @@ def torch_quantizer(
             dtype=torch_dtype,
             device=place,
             read=read,
-            codes=arrives,
+            codes=arrives.tensor if isinstance(arrives, Turned) else arrives,
+            codes_turned=arrives.by if isinstance(arrives, Turned) else None,
             codes_transposed=isinstance(codebook, str) and codebook.endswith(".T"),
             layouts=layouts,
             decode_indices=None if decode is None else decoded,

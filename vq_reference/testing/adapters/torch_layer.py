@@ -57,7 +57,7 @@ class TorchLayer:
 
     call: x as the module takes it → what its forward returns. read: that → Returned.
     codes: the effective codebook, as a leaf; or the submodule whose forward returns it; or None.
-    codes_transposed: they lie as (D, K).
+    codes_transposed: they lie as (D, K). codes_turned: P, (D, D), where it is E P' that lies there for codes E.
     parameters: the transform's, by the oracle's names. frozen: the codes that must not be trained, or None.
     decode_indices: indices as they lie → outputs as they lie.
     freeze: called once the mode is set, so that no forward changes the state.
@@ -70,6 +70,7 @@ class TorchLayer:
     read: Callable[[Any], Returned] = lambda returned: Returned(*returned)
     codes: Tensor | nn.Module | None = None
     codes_transposed: bool = False
+    codes_turned: Tensor | None = None
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     frozen: Tensor | None = None
     layouts: Layouts = CHANNEL_LAST
@@ -172,6 +173,7 @@ class TorchLayer:
             # a codebook for each head, or an axis of size 1 before it: what they are set to is one and the same
             codebook = codebook.reshape(-1, *codebook.shape[-2:]).sum(axis=0)
             codebook = codebook.T if self.codes_transposed else codebook
+            codebook = codebook if self.codes_turned is None else codebook @ array_of(self.codes_turned)
         return Gradients(
             x=None if at_x is None else arranged.tokens_of_input(at_x),
             codebook=codebook,
