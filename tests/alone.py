@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import runpy
+import shutil
 import sys
 import traceback
 import warnings
@@ -26,6 +27,8 @@ class Ended(NamedTuple):
 def alone(source, folder):
     """Write a script to a folder and run it there, warnings as errors; return how it ended."""
     (folder / "reported.py").write_text(source, encoding="utf-8")
+    # a module that was changed within a second, and not in length, would not be compiled anew
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["numpy", "torch"])
     said = [folder / name for name in ("stdout.txt", "stderr.txt")]
@@ -41,7 +44,7 @@ def _run(folder, stdout, stderr):
     assert not [name for name in sys.modules if name.partition(".")[0] == "vq_reference"]
     os.chdir(folder)
     sys.path.insert(0, folder)
-    sys.argv = ["reported.py"]
+    sys.argv, sys.dont_write_bytecode = ["reported.py"], True
     warnings.simplefilter("error")
     code = 0
     with (
