@@ -13,6 +13,9 @@ from evidence.data_sets import CODES, DIM
 from evidence.questions import Runs, span
 from evidence.runs import DATA, ESTIMATORS, FAULTY, FIXED, LONG, NEWEST, WEIGHTS
 from vq_reference.testing.law import PROFILES
+from vq_reference.testing.verdict import Verdict
+
+NOT_APPLICABLE = Verdict.NOT_APPLICABLE.value
 
 Triple = tuple[float, float, float]
 
@@ -60,6 +63,11 @@ def quotes(data: Mapping[str, Any]) -> dict[str, Any]:
         "runs": found,
         "settings": data["runs"],
         "verdict": verdicts.judge(data),
+        "applying": [
+            data["versions"]["laws"] - row["account"].get(NOT_APPLICABLE, 0)
+            for row in data["versions"]["releases"]
+            if not row["unusable"]
+        ],
         "old": FAULTY,
         "fixed": FIXED,
         "newest": NEWEST,

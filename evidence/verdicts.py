@@ -49,8 +49,17 @@ def judge(data: Mapping[str, Any]) -> dict[str, Verdict]:
             },
         ),
         "b": Verdict(
-            "refuted",
+            "refuted for a step; over training the relative distance ends larger, the absolute one smaller",
             {
+                "the relative error ends larger with the rotation": all(
+                    _end_of(found, "relative_error", data_set, "rotation")
+                    > _end_of(found, "relative_error", data_set, "straight-through")
+                    for data_set in DATA
+                ),
+                "the loss ends smaller with it": all(
+                    _end_of(found, "loss", data_set, "rotation") < _end_of(found, "loss", data_set, "straight-through")
+                    for data_set in DATA
+                ),
                 "the input is left as it was": all(r["input_kept"] for r in rotations),
                 "the same codes are chosen": all(r["same_indices"] for r in rotations),
                 "the value is the code to rounding": all(
@@ -124,6 +133,11 @@ def factors(found: Runs, data: str, transform: str, weight: float, estimator: st
     setting = {"release": FAULTY, "data": data, "transform": transform, "weight": weight, "estimator": estimator}
     without, with_half = (found.ends("loss", **setting, encoder_half=half) for half in halves)
     return [high / low for high, low in zip(without, with_half, strict=True)]
+
+
+def _end_of(found: Runs, curve: str, data_set: str, estimator: str) -> float:
+    """Return where a curve of the newest release ends, at w = 1, in the middle of the seeds."""
+    return found.end(curve, release=NEWEST, data=data_set, estimator=estimator)[1]
 
 
 def same_as_fixed(found: Runs) -> list[bool]:
