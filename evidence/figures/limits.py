@@ -99,8 +99,5 @@ def versions() -> None:
     axes.set_xticks(range(len(releases)), releases, rotation=60, ha="right", fontsize=8)
     axes.set_yticks(range(len(laws)), laws, fontsize=8)
     key(figure, axes, 3)
-    save(
-        figure,
-        "versions",
-        f"SimVQ of vector-quantize-pytorch; {data['laws']} laws, profile {data['profile']}; torch {data['versions']['torch']}",
-    )
+    foot = f"{data['laws']} laws, profile {data['profile']}; torch {data['versions']['torch']}"
+    save(figure, "versions", f"SimVQ of vector-quantize-pytorch; {foot}")
