@@ -73,8 +73,9 @@ def on_rank(rank, folder):
     # each rank has random numbers of its own, as it must for its data; rank 0's decide
     found = {name: states(name, seed=rank, select=lambda x: x[rank]) for name in MODULES}
     torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
-    faulthandler.cancel_dump_traceback_later()
+    dist.barrier()  # so that no rank leaves while the other still reads from it
+    # and not destroy_process_group, in which gloo of torch 2.4 was seen to wait for ever
+    os._exit(0)
 
 
 @pytest.fixture(scope="module")
