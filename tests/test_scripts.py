@@ -110,7 +110,6 @@ def test_an_instance_that_is_described_has_a_script_too(place, tmp_path):
 
 def test_a_script_of_vector_quantize_pytorch_imports_the_package_and_shows_what_the_law_saw(tmp_path):
     """Near opposite directions its rotation loses its digits, in every release since 1.18.0."""
-    pytest.importorskip("vector_quantize_pytorch")
     found = judged("lucidrains.VectorQuantize", "rotation.opposite").counterexample
     assert found.script, found.no_script
     assert "from vector_quantize_pytorch import VectorQuantize" in found.script

@@ -32,7 +32,6 @@ def test_a_release_has_the_terms_that_it_takes_weights_for():
 
 def test_of_the_installed_release_only_the_arrangement_is_wrong():
     """Its shares are averaged over the batch, and not over the sequence: see the shipped expectations."""
-    pytest.importorskip("vector_quantize_pytorch")
     target = "lucidrains.VectorQuantize[learnable]"
     assert READY[target].distribution == PACKAGE
     tested = implementation_of(target)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
+from einx import get_at
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -268,9 +270,6 @@ def test_tied_projections_agree():
 
 
 def test_einops_and_einx_agree():
-    rearrange = pytest.importorskip("einops").rearrange
-    get_at = pytest.importorskip("einx").get_at
-
     def program(m, x):
         codes = m.transform(m.frozen)
         q = get_at("[c] d, n -> n d", codes, nearest(x, codes))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -178,7 +177,6 @@ def test_arguments_that_make_no_sense_are_named(arguments, error, names):
         check_gradient(**{"function": nn.Linear(3, 3), "inputs": X, **arguments})
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="torch.jit is not there")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_scripted_program_is_named():
     with pytest.raises(TypeError, match="is a ScriptModule"):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import vector_quantize_pytorch as upstream
 from torch import nn
 
 from vq_reference.testing.derivatives import check_gradient
 from vq_reference.testing.derivatives.shares import RIGHT, measure_shares
-
-upstream = pytest.importorskip("vector_quantize_pytorch")
 
 # tokens × dim inputs, dim × dim parameters: 1,024 and 4,096
 TOKENS, DIM, CODES = 16, 64, 32

@@ -109,8 +109,8 @@ def _draws_of_its_own() -> AbstractContextManager[object]:
     """Draw the same values whatever else is imported.
 
     Hypothesis now and then draws a number that it has read in the source of the modules loaded by then, if they are
-    not installed in site-packages, and keeps those that fit a range. So what "derandomized" draws would depend on a
-    user's program, and on which tests ran before. It has no setting for that.
+    not installed in site-packages, and keeps those that fit a range. So what a seed draws would depend on a user's
+    program, and on which tests ran before. It has no setting for that.
     """
     return patch.multiple(providers, _get_local_constants=Constants, CONSTANTS_CACHE=LRUCache(1024))
 
