@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy  # noqa: F401 - pytester forgets what a run imported, and neither of these can be imported twice
 import pytest
+import torch  # noqa: F401
 
 from vq_reference.testing import assert_conforms
 from vq_reference.testing.law import PROFILES
