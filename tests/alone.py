@@ -1,6 +1,7 @@
 """Run a script as its reader would, by itself, without paying for the import of torch each time.
 
-A server process that has imported torch and NumPy, and nothing of this project, forks for each script.
+A server process that has imported torch, NumPy and what releases import, and nothing of this project, forks for each
+script.
 """
 
 import contextlib
@@ -24,28 +25,33 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def alone(source, folder):
-    """Write a script to a folder and run it there, warnings as errors; return how it ended."""
+def alone(source, folder, release=None):
+    """Write a script to a folder and run it there, warnings as errors, or on a release; return how it ended."""
+    # not above: the process that runs the script imports this module too
+    from vq_reference.testing.own_process import IMPORTED_BEFORE
+
     (folder / "reported.py").write_text(source, encoding="utf-8")
     # a module that was changed within a second, and not in length, would not be compiled anew
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["numpy", "torch"])
+    context.set_forkserver_preload(list(IMPORTED_BEFORE))
     said = [folder / name for name in ("stdout.txt", "stderr.txt")]
-    process = context.Process(target=_run, args=(str(folder), *map(str, said)))
+    path = [str(folder), *([str(release.path)] if release else [])]
+    process = context.Process(target=_run, args=(path, *map(str, said)))
     process.start()
     process.join(LIMIT_S)
     assert process.exitcode is not None, f"the script took more than {LIMIT_S} s"
     return Ended(process.exitcode, *(file.read_text("utf-8") for file in said))
 
 
-def _run(folder, stdout, stderr):
+def _run(path, stdout, stderr):
     """Be that script, and end as it does."""
     assert not [name for name in sys.modules if name.partition(".")[0] == "vq_reference"]
-    os.chdir(folder)
-    sys.path.insert(0, folder)
+    os.chdir(path[0])
+    sys.path[:0] = path
     sys.argv, sys.dont_write_bytecode = ["reported.py"], True
-    warnings.simplefilter("error")
+    # an old release uses what a newer torch warns of
+    warnings.simplefilter("error" if len(path) == 1 else "ignore")
     code = 0
     with (
         open(stdout, "w", encoding="utf-8") as out,

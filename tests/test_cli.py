@@ -1,12 +1,12 @@
 """The command line: what it accepts, what it says, how it ends."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
+from alone import alone
 from typer.testing import CliRunner
 
 from vq_reference.testing import record
@@ -173,15 +173,9 @@ def test_issue_177_is_expected_where_it_was_gone_where_it_was_mended_and_shown_b
     (script,) = tmp_path.glob("*.py")
     assert script.stem.endswith("loss.encoder_half")
     for installed, code, verdict in ((faulty, 1, "broken"), (mended, 0, "holds")):
-        alone = subprocess.run(
-            [sys.executable, str(script)],
-            env=installed.environment(),
-            cwd=tmp_path,
-            capture_output=True,
-            encoding="utf-8",
-        )
-        assert alone.returncode == code, alone.stderr
-        assert alone.stdout.splitlines()[-1] == verdict
+        ended = alone(script.read_text("utf-8"), tmp_path, installed)
+        assert ended.returncode == code, ended.stderr
+        assert ended.stdout.splitlines()[-1] == verdict
 
 
 def test_a_folder_that_holds_another_vq_reference_does_not_replace_the_one_that_runs(check, tmp_path, monkeypatch):

@@ -5,9 +5,7 @@ The modules are ours under another name, as a package of somebody else, with a f
 
 import importlib
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from alone import alone
@@ -15,6 +13,7 @@ from alone import alone
 from vq_reference.testing.catalogue import laws
 from vq_reference.testing.judge import judge
 from vq_reference.testing.mutants import LASTING_MUTANTS
+from vq_reference.testing.own_process import in_own_process
 from vq_reference.testing.releases import ReleaseUnavailable, fetch
 
 # each family, and each way to end: a comparison with the oracle, with another call, with the state before, by an
@@ -87,6 +86,12 @@ def test_a_script_shows_the_fault_and_holds_where_it_is_mended(name, theirs, tmp
     assert "holds" in mended.stdout.splitlines()[-1]
 
 
+def script_of(target, law):
+    """Return what a law prints for a target of `lasting_targets`, on the release that is there."""
+    tested = getattr(importlib.import_module("lasting_targets"), target)()
+    return judge(laws()[law], tested, "quick", None)[0].counterexample.script
+
+
 @pytest.mark.parametrize("name", MENDED)
 def test_a_script_shows_the_bug_of_a_release_and_holds_on_its_fix(name, tmp_path):
     target, law, bad, good = MENDED[name]
@@ -94,27 +99,8 @@ def test_a_script_shows_the_bug_of_a_release_and_holds_on_its_fix(name, tmp_path
         releases = [fetch(f"vector-quantize-pytorch=={version}") for version in (bad, good)]
     except ReleaseUnavailable as reason:
         pytest.skip(str(reason))
-    file = Path(__file__).with_name("lasting_targets.py")
-    command = [
-        sys.executable,
-        "-m",
-        "vq_reference.testing",
-        "run",
-        f"{file}:{target}",
-        "--law",
-        law,
-        "--profile",
-        "quick",
-    ]
-    asked = [*command, "--with", f"vector-quantize-pytorch=={bad}", "--scripts", str(tmp_path)]
-    done = subprocess.run(asked, capture_output=True, encoding="utf-8")
-    (script,) = tmp_path.glob("*.py")
-    assert done.returncode == 1, done.stdout
-    command = [sys.executable, str(script)]
-    ended = [
-        subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path, env=release.environment())
-        for release in releases
-    ]
+    script = in_own_process(script_of, target, law, release=releases[0])
+    ended = [alone(script, tmp_path, release) for release in releases]
     assert [each.returncode for each in ended] == [1, 0], ended
     assert [each.stdout.splitlines()[-1] for each in ended] == ["broken", "holds"]
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rich.progress import Progress
 
+from vq_reference.testing.own_process import in_own_process
 from vq_reference.testing.reproduce.dynamic import Run
 from vq_reference.testing.reproduce.static import CODEBOOK_ONLY, Row, case, expected
 from vq_reference.testing.reproduce.subject import Subject
+from vq_reference.testing.reproduce.worker import answer
 
 ESTIMATORS = ("rotation", "straight-through")
 #: Two runs side by side on one thread each are faster here than one run on two threads.
@@ -40,26 +39,19 @@ def measure(subjects: Sequence[Subject], seeds: Sequence[int], progress: Progres
             future.add_done_callback(lambda _: progress.advance(bar))
         try:
             for subject in subjects:
-                answer = waiting[subject.name].result()
-                rows += [Row(subject.name, mse=mse, **row) for row in answer["static"]]
-                runs += [Run(subject.name, **run) for run in answer["runs"]]
+                found = waiting[subject.name].result()
+                rows += [Row(subject.name, mse=mse, **row) for row in found["static"]]
+                runs += [Run(subject.name, **run) for run in found["runs"]]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return rows, runs
 
 
-def _answer(subject: Subject, seeds: Sequence[int]) -> Any:
+def _answer(subject: Subject, seeds: Sequence[int]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """Return what the worker answers, in a process that finds this subject's release first."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vq_reference.testing.reproduce.worker"],
-        input=json.dumps({**subject.job(), "estimators": ESTIMATORS, "seeds": list(seeds)}),
-        env=subject.release.environment() if subject.release else None,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        remedy = "; what releases import comes with vq-reference[upstream]" if "No module named" in last[0] else ""
-        raise CouldNotRun(f"{subject.name}: {last[0]}{remedy}")
-    return json.loads(done.stdout)
+    try:
+        return in_own_process(answer, subject, ESTIMATORS, seeds, release=subject.release)
+    except Exception as error:
+        remedy = "; what releases import comes with vq-reference[upstream]" if isinstance(error, ImportError) else ""
+        raise CouldNotRun(f"{subject.name}: {type(error).__name__}: {error}{remedy}") from error

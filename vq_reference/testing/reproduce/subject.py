@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vq_reference.testing.mutants import Mutant
@@ -62,16 +61,6 @@ class Subject:
     release: Release | None = None
     mutant: str | None = None
 
-    def job(self) -> dict[str, Any]:
-        """Return what a child process needs to find this implementation, as JSON values."""
-        release = self.release
-        place = release and {
-            "distribution": release.distribution,
-            "version": release.version,
-            "path": str(release.path),
-        }
-        return {"release": place, "mutant": self.mutant}
-
 
 def released() -> Iterator[Subject]:
     """Fetch and yield the releases of `RELEASES`, then the newest. Raises as `vq_reference.testing.releases.fetch`."""
@@ -90,16 +79,15 @@ def referenced() -> Iterator[Subject]:
 
 
 @contextmanager
-def implementation(job: dict[str, Any]) -> Iterator[Any]:
-    """Give the SimVQ class that `Subject.job` describes; the changed line stays for as long as the context."""
-    if job["release"]:
-        release = Release(**{**job["release"], "path": Path(job["release"]["path"])})
-        yield release.load("vector_quantize_pytorch").SimVQ
+def implementation(subject: Subject) -> Iterator[Any]:
+    """Give the subject's SimVQ class, in a process of its own; the changed line stays for as long as the context."""
+    if subject.release:
+        yield subject.release.load("vector_quantize_pytorch").SimVQ
         return
     from vq_reference.nn import SimVQ
 
-    if job["mutant"] is None:
+    if subject.mutant is None:
         yield SimVQ
     else:
-        with MUTANTS[job["mutant"]].applied():
+        with MUTANTS[subject.mutant].applied():
             yield SimVQ

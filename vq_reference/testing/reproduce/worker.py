@@ -1,18 +1,12 @@
-"""One implementation, in a process of its own: ``python -m vq_reference.testing.reproduce.worker``.
+"""One implementation, in a process of its own: all that is measured of it.
 
-Reads a job as JSON on standard input and writes its answer as JSON on standard output.
-job: ``{"release": ..., "mutant": ..., "estimators": [...], "seeds": [...]}``, the first two as
-`vq_reference.testing.reproduce.subject.Subject.job` gives them.
-answer: ``{"static": [...], "runs": [...]}``: what `measure` returns for each estimator, and `train` for each estimator
-and seed, with their names.
-
-All runs of one implementation share a process: importing torch and the release takes four times as long as a run.
+All runs of one implementation share a process.
 """
 
 from __future__ import annotations
 
-import json
-import sys
+import io
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -21,7 +15,7 @@ import torch
 from vq_reference.testing.reproduce.dynamic import train
 from vq_reference.testing.reproduce.quantizer import build, freeze
 from vq_reference.testing.reproduce.static import BETA, case
-from vq_reference.testing.reproduce.subject import implementation
+from vq_reference.testing.reproduce.subject import Subject, implementation
 
 
 def measure(SimVQ: Any, estimator: str) -> dict[str, Any]:
@@ -41,20 +35,13 @@ def measure(SimVQ: Any, estimator: str) -> dict[str, Any]:
     return {"loss": loss.item(), "grad_x": grad_x, "grad_transform": grad_transform}
 
 
-def main() -> None:
-    """Do one job."""
+def answer(subject: Subject, estimators: Sequence[str], seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
+    """Return what `measure` finds for each estimator (static) and `train` for each of them and each seed (runs)."""
     # The arrays are small: a second thread costs more than it brings, and two processes share two cores.
     torch.set_num_threads(1)
-    job = json.load(sys.stdin)
-    estimators, seeds = job["estimators"], job["seeds"]
-    # Whatever an implementation prints must not get into the answer.
-    with redirect_stdout(sys.stderr), implementation(job) as SimVQ:
-        answer = {
+    # What an implementation prints would get between the lines of the progress bar.
+    with redirect_stdout(io.StringIO()), implementation(subject) as SimVQ:
+        return {
             "static": [{"estimator": e, **measure(SimVQ, e)} for e in estimators],
             "runs": [{"estimator": e, "seed": s, **train(SimVQ, e, s)} for e in estimators for s in seeds],
         }
-    json.dump(answer, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
