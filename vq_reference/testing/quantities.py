@@ -1,9 +1,9 @@
 """How each quantity that a law measures is computed from what a torch layer returns, in a script that stands alone.
 
-A law names what it measured; the name is the key. In the expressions `x`, `output`, `indices`, `loss`, `codes` and
-`parameters` are the layer's, `frozen` its frozen codes, `decoded` what it made of indices, `start` is what the backward starts from,
-`at_codes` gives the gradient at the codes, `expected` is the law's, and `gradient` and `jacobian` are defined in the
-script.
+A law names what it measured; the name is the key. In the expressions `x`, `output`, `indices`, `loss`, `codes`,
+`frozen` and `parameters` are the layer's, `decoded` is what it made of indices, `start` what the backward starts from,
+`expected` what the law expects; `at_codes` gives the gradient at the codes, and the script defines `gradient` and
+`jacobian`.
 """
 
 from __future__ import annotations

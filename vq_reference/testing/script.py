@@ -21,7 +21,7 @@ from vq_reference.testing.adapters.scripts import sim_vq_script
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.adapters.torch_layer import CHANNEL_LAST
 from vq_reference.testing.adapters.written import Written
-from vq_reference.testing.border import Border, Called, Decoded, Step
+from vq_reference.testing.border import Border, Called, Step
 from vq_reference.testing.choice import decided
 from vq_reference.testing.lasting_script import lasting_script
 from vq_reference.testing.law import Law
@@ -109,7 +109,8 @@ def _told(
             found = told(kept=actual if several else "")
             return found, _compared(tested, calls[-1], found, "torch.cat(kept)" if several else actual, error)
         found = told()._replace(right=None)
-        if error.what not in run(found.faulty).names.get("named", {}):
+        named = run(found.faulty).names.get("named")
+        if not isinstance(named, dict) or error.what not in named:
             raise NoScript(f"{error.what!r} has no expression in plain torch yet")
         return found, comparisons(found, f"(gradient(start, x), named[{error.what!r}])[1]", error)
     if isinstance(error, NoneOfThose) and error.what in FORM:
@@ -126,7 +127,7 @@ def _told(
 
 
 def _compared(tested: Implementation, call: Called, told: Told, actual: str, error: LawBroken) -> Iterator[str]:
-    """Yield the comparisons; of a choice, with that of right code too, at every token where rounding cannot change it."""
+    """Yield the comparisons; of a choice, with right code's too, at every token where rounding cannot change it."""
     yield from comparisons(told, actual, error)
     if error.what == "selected code" and told.right is not None:
         sure = np.flatnonzero(decided(tested, Case(call.reference, call.x)))

@@ -49,12 +49,14 @@ def comparisons(told: Told, actual: str, error: LawBroken) -> Iterator[str]:
     whole = _array(told.faulty + expected, actual)
     if whole is None:
         return
-    for measured, other in ((error.actual, error.expected), (error.expected, error.actual)):
+    sides = ((error.actual, error.expected), (error.expected, error.actual))
+    of_calls = [(unit, unit * measured, unit * other) for measured, other in sides for unit in _units(whole, measured)]
+    for unit, measured, other in of_calls:
         for rows, _ in selections(whole, measured):
-            yield _end(error, actual, rows, other, error.bound)
+            yield _end(error, actual, rows, other, unit * error.bound)
             wanted = None if told.right is None else _array(told.right + expected, actual, rows)
             if wanted is not None:
-                yield _end(error, actual, rows, wanted, 2 * error.bound)
+                yield _end(error, actual, rows, wanted, 2 * unit * error.bound)
     # a quantity that the law worked out in another order than the script is not the same to the last bit
     shape = error.actual.shape
     alike = [f".reshape({shape})"] if whole.size == error.actual.size else []
@@ -62,6 +64,15 @@ def comparisons(told: Told, actual: str, error: LawBroken) -> Iterator[str]:
     for rows in alike:
         for other in (error.expected, error.actual):
             yield _end(error, actual, rows, other, error.bound)
+
+
+def _units(whole: Array, measured: Array) -> Iterator[float]:
+    """Yield 1, and the power of two that makes the one as large as the other: some laws scale one of two calls so."""
+    yield 1.0
+    with np.errstate(all="ignore"):
+        ratio = float(np.max(np.abs(whole), initial=0.0) / np.max(np.abs(measured), initial=0.0))
+    if np.isfinite(ratio) and ratio != 1 and np.frexp(ratio)[0] == 0.5:
+        yield ratio
 
 
 def _end(error: LawBroken, actual: str, rows: str, expected: Array, bound: Array) -> str:

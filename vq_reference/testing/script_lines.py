@@ -1,4 +1,4 @@
-"""The lines that do to a layer, in plain torch, what a law did: build it, call it, decode, overwrite what it returned."""
+"""The lines that do to a layer, in plain torch, what a law did: build and call it, decode, overwrite an answer."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ def shares(write: Script, border: Border, what: str, dtype: str) -> str:
             "ahead = loss.detach().double()",
             lines_of(write, [behind], dtype),
             "behind = loss.detach().double()",
+            "",
         ]
     )
 

@@ -35,7 +35,8 @@ def reference_terms(dtype: torch.dtype = torch.float32) -> Auxiliary:
     def of_indices(count: Callable[[Tensor, int], Tensor]) -> Callable[[Array, int], float]:
         return lambda indices, codebook_size: count(torch.as_tensor(indices), codebook_size).item()
 
-    return Auxiliary(of_tokens, of_codes, of_indices(usage.perplexity), of_indices(usage.usage), script=SCRIPTS.__getitem__)
+    perplexity, share = of_indices(usage.perplexity), of_indices(usage.usage)
+    return Auxiliary(of_tokens, of_codes, perplexity, share, SCRIPTS.__getitem__)
 
 
 def differentiated(term: Callable[[Tensor, Tensor], Tensor], x: Array, codes: Array, dtype: torch.dtype) -> Term:

@@ -78,9 +78,13 @@ def called(
         f"lying = ({output}, {indices or None}, {loss or None})",
     ]
     layouts = arranged.layouts
+    whole, chosen = (
+        back(f"lying[{i}]", list(arranged.order), layout, arranged.sizes)
+        for i, layout in enumerate((layouts.output, layouts.indices))
+    )
     read = [
-        f"output = {back('lying[0]', list(arranged.order), layouts.output, arranged.sizes)}",
-        *([f"indices = {back('lying[1]', list(arranged.order), layouts.indices, arranged.sizes)}.long()"] if indices else []),
+        f"output = {whole}",
+        *([f"indices = {chosen}.long()"] if indices else []),
         "loss = lying[2].sum()" if loss else "loss = torch.zeros(())",
     ]
     return lying, read
@@ -117,7 +121,7 @@ def _entering(arranged: Arranged, how: Call) -> list[str]:
     return [
         f"entering = {permuted('x', order, layout, sizes)}",
         *(strided if how.memory == "strided" else []),
-        *(["entering = entering.detach()"] if how.gradient == "not asked" else []),
+        *(["entering = entering.detach()"] if how.gradient != "asked" else []),
     ]
 
 
