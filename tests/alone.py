@@ -1,6 +1,7 @@
 """Run a script as its reader would, by itself, without paying for the import of torch each time.
 
-A server process that has imported torch and NumPy, and nothing of this project, forks for each script.
+A server process that has imported torch and NumPy, sympy which torch may, and nothing of this project, forks for each
+script.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ def alone(source, folder):
     # a module that was changed within a second, and not in length, would not be compiled anew
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["numpy", "torch"])
+    context.set_forkserver_preload(["numpy", "torch", "sympy"])
     said = [folder / name for name in ("stdout.txt", "stderr.txt")]
     process = context.Process(target=_run, args=(str(folder), *map(str, said)))
     process.start()
