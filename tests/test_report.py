@@ -2,14 +2,13 @@
 
 import io
 import json
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import jsonschema
 import numpy as np
 import pytest
+from alone import alone
 from hypothesis import strategies as st
 from rich.console import Console
 from snapshots import assert_snapshot
@@ -272,15 +271,6 @@ def test_the_junit_file_counts_what_fails_and_what_is_skipped(half_missing):
         "skipped": "1",
     }
     assert suite.find("testcase[@name='formula']/skipped").get("message") == "expected: a known fault ?"
-
-
-def alone(source, tmp_path):
-    """Run a script as its reader would: as a file, by itself."""
-    file = tmp_path / "reported.py"
-    file.write_text(source, encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(file)], capture_output=True, encoding="utf-8", cwd=tmp_path
-    )
 
 
 def mutated(wrong):
