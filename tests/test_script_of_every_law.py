@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import sys
 
+import numpy as np
 import pytest
 import theirs
 from alone import alone
@@ -14,9 +15,12 @@ from alone import alone
 from vq_reference.testing.adapters.source import NoScript
 from vq_reference.testing.border import Border
 from vq_reference.testing.catalogue import laws
+from vq_reference.testing.measure import LawBroken
 from vq_reference.testing.mutants import MUTANTS
 from vq_reference.testing.mutants.kill import first_failure
 from vq_reference.testing.script import script
+from vq_reference.testing.script_ends import Told, comparisons, tried
+from vq_reference.testing.script_text import OPENING, run
 
 LAWS = laws()
 PACKAGE = "somebodys"
@@ -26,6 +30,7 @@ RUN = (
     *("gradient-clipped-far-out", "scaled-loss-clipped", "rotation-out-of-its-plane", "frozen-codes-are-trained"),
     *("transform-learns-only-with-the-encoder", "indices-of-a-signed-byte", "rotation-squeezes-one-dimension"),
     *("input-written-in-place", "input-read-as-if-contiguous", "gradient-of-the-mirrored-token"),
+    "indices-in-a-byte",
     # several calls: what a layer does later, in eval, with what it returned, of parts, of another size, decoded
     *("fourth-call-without-beta", "eval-without-transform", "answers-cached", "tokens-centred-on-their-batch"),
     *("distance-by-huber", "encoder-half-doubled", "decodes-frozen-codes"),
@@ -103,3 +108,21 @@ def test_a_contradicted_declaration_has_none_and_says_why():
     """Eval gives no loss, and the adapter says that it does: the fault may be the adapter's."""
     with pytest.raises(NoScript, match="contradicts its declaration"):
         script_of("no-loss-in-eval")
+
+
+def test_of_two_calls_of_which_one_is_scaled_the_faulty_one_is_shown():
+    """A law took four times the loss of the small call, 0.5, for that of the large one, 4: right code gives 1 there."""
+    error = LawBroken("ℓ", np.array(4.0), np.array(2.0), np.array(0.125))
+    opening = OPENING.format(sentence="It has degree two.", law="loss.homogeneous", target="theirs", versions="1")
+    told = Told(f"{opening}loss = 0.5\n", f"{opening}loss = 1.0\n")
+    found = run(tried(told, comparisons(told, "loss", error), error)).names
+    assert [found[name].item() for name in ("expected", "actual", "bound")] == [1.0, 0.5, 0.125 / 4]
+
+
+def test_where_neither_of_two_calls_was_right_right_code_says_what_is():
+    """It has its own rounding: the bound is twice the law's."""
+    error = LawBroken("ℓ", np.array(4.0), np.array(3.0), np.array(0.125))
+    opening = OPENING.format(sentence="It is linear.", law="loss.weight", target="theirs", versions="1")
+    told = Told(f"{opening}loss = 4.0\n", f"{opening}loss = 5.0\n")
+    found = run(tried(told, comparisons(told, "loss", error), error)).names
+    assert [found[name].item() for name in ("expected", "actual", "bound")] == [5.0, 4.0, 0.25]
