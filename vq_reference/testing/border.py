@@ -51,8 +51,8 @@ Step: TypeAlias = "Called | Decoded | Overwritten"
 class Border:
     """An implementation under watch: when a law has failed, what crossed last, since hypothesis ends on the smallest.
 
-    reference: the layer that was built last. steps: what the last example did, in order. terms: the auxiliary terms
-    that it asked for, by name, and of what. trace: what it did with layers that last.
+    reference: the layer that was built last. built: how many there were. steps: what the last example did, in order.
+    terms: the auxiliary terms that it asked for, by name, and of what. trace: what it did with layers that last.
     """
 
     reference: SimVQ | None = None

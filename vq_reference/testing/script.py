@@ -7,26 +7,20 @@ twice: here it has to find the fault, and with the same lines on the reference i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from vq_reference.arguments import Array
-from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
-from vq_reference.testing.adapters.implementation import Call, Implementation
-from vq_reference.testing.adapters.module_script import Script, right_script
-from vq_reference.testing.adapters.scripts import sim_vq_script
+from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.source import NoScript, exactly
-from vq_reference.testing.adapters.torch_layer import CHANNEL_LAST
-from vq_reference.testing.adapters.written import Written
 from vq_reference.testing.border import Border, Called, Step
 from vq_reference.testing.choice import decided
 from vq_reference.testing.lasting_script import lasting_script
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken, NoneOfThose
 from vq_reference.testing.quantities import FORM, expression
+from vq_reference.testing.right_code import right_code
 from vq_reference.testing.script_ends import Told, comparisons, tried
 from vq_reference.testing.script_lines import HEAD, SHARE, SIDES, lines_of, shares
 from vq_reference.testing.script_text import COMPARE, NO_EXCEPTION, ONE_OF, OPENING, run
@@ -34,6 +28,8 @@ from vq_reference.testing.strategies import Case
 from vq_reference.testing.term_script import term_script
 
 MOST_STEPS = 6
+# read anew: a layer may put another tensor in the place of one that it has
+STATE = "{**dict(layer.named_parameters()), **dict(layer.named_buffers())}"
 CRASH = f"""
 
 gradient(start, x)
@@ -62,7 +58,7 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
         raise NoScript(f"the adapter of {tested.name} has none")
     if isinstance(error, LawBroken) and error.what in SIDES:
         write, dtype = tested.script, tested.precision.name
-        sides = (opening + shares(each, border, error.what, dtype) for each in (write, _right(tested)))
+        sides = (opening + shares(each, border, error.what, dtype) for each in (write, right_code(tested)))
         told = Told(*sides)
         return tried(told, comparisons(told, SHARE, error), error)
     reason = NoScript("the law made no call")
@@ -100,7 +96,9 @@ def _told(
     calls = [step for step in steps if isinstance(step, Called)]
 
     def told(reads: bool = True, kept: str = "") -> Told:
-        return Told(*(opening + lines_of(each, steps, dtype, start, kept, reads) for each in (write, _right(tested))))
+        return Told(
+            *(opening + lines_of(each, steps, dtype, start, kept, reads) for each in (write, right_code(tested)))
+        )
 
     if isinstance(error, LawBroken):
         actual = expression(error.what)
@@ -109,14 +107,14 @@ def _told(
             found = told(kept=actual if several else "")
             return found, _compared(tested, calls[-1], found, "torch.cat(kept)" if several else actual, error)
         found = told()._replace(right=None)
-        named = run(found.faulty).names.get("named")
-        if not isinstance(named, dict) or error.what not in named:
+        held = run(f"{found.faulty}\nheld = {STATE}").names.get("held")
+        if not isinstance(held, dict) or error.what not in held:
             raise NoScript(f"{error.what!r} has no expression in plain torch yet")
-        return found, comparisons(found, f"(gradient(start, x), named[{error.what!r}])[1]", error)
+        return found, comparisons(found, f"(gradient(start, x), {STATE}[{error.what!r}])[1]", error)
     if isinstance(error, NoneOfThose) and error.what in FORM:
         end = ONE_OF.format(actual=FORM[error.what], allowed=error.allowed, what=error.what)
         return told(reads=False)._replace(right=None), iter([end])
-    form = calls[-1].form
+    form = calls[-1].form if calls else None
     if form is not None and form.output_shape != form.input_shape:
         what = "shape of the output"
         end = ONE_OF.format(actual=FORM[what], allowed=(form.input_shape,), what=what)
@@ -135,24 +133,3 @@ def _compared(tested: Implementation, call: Called, told: Told, actual: str, err
         if isinstance(wanted, np.ndarray):
             numbers = {"expected": exactly(wanted[sure]), "bound": exactly(np.zeros(wanted[sure].shape))}
             yield COMPARE.format(actual=actual, rows=f"[{sure.tolist()}]", what=error.what, **numbers)
-
-
-def _right(tested: Implementation) -> Script:
-    """Return what writes right code in the conventions that the adapter declares, in eval mode too.
-
-    The same for any tokens, and however they lie: it takes them as (N, D).
-    """
-
-    def script(reference: SimVQ, x: Array, how: Call) -> Written:
-        plain = Call(training=how.training)
-        if not how.training and tested.eval_estimator != "as training":
-            reference = dataclasses.replace(reference, estimator=tested.eval_estimator)
-        if "transform" in tested.capabilities:
-            ours = sim_vq_script("vq_reference.nn", CHANNEL_LAST, tested.precision.name, True, "indices_to_codes")
-            return ours(reference, x, plain)
-        a, b = tested.loss_weights(reference)
-        c = a + b if tested.loss_value is None else tested.loss_value(reference)
-        weights = (0.0, 0.0, 0.0) if not how.training and tested.eval_loss == "zero" else (a, b, c)
-        return right_script(weights, tested.loss_reduction, tested.metric)(reference, x, plain)
-
-    return script

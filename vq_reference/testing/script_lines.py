@@ -55,22 +55,21 @@ SHARE = "routed / ((ahead - behind) / 2)"
 def lines_of(
     write: Script, steps: Sequence[Step], dtype: str, start: int = 0, kept: str = "", reads: bool = True
 ) -> str:
-    """Return the lines of these steps. Raises NoScript for what an adapter cannot write.
+    """Return the lines of these steps of one layer. Raises NoScript for what an adapter cannot write.
 
-    A layer is built where it is called first. start: which of a call's cotangents its backward begins from. kept: an
+    start: which of a call's cotangents its backward begins from. kept: an
     expression that the lines keep of each call. reads: whether they look into what was returned.
     """
     lines = [OVERWRITE] if any(isinstance(step, Overwritten) for step in steps) else []
     lines += ["kept = []"] if kept else []
-    built, written = None, None
+    written = None
     for step in steps:
         if isinstance(step, Called):
             lines += [f"x = {exactly(step.x)}.to(torch.{dtype}).requires_grad_()  # the smallest input found", ""]
-            written = write(step.reference, step.x, step.how)
-            lines += [] if step.layer == built else [written.make]
+            made, written = written, write(step.reference, step.x, step.how)
+            lines += [] if made else [written.make]
             lines += [written.call, *([written.read, "", _start(step, start)] if reads else [])]
             lines += [f"kept.append(torch.atleast_1d(torch.as_tensor({kept})))"] if kept else []
-            built = step.layer
         elif isinstance(step, Overwritten):
             lines += ["overwrite(returned)"]
         elif written is None or written.decode is None:

@@ -125,38 +125,6 @@ def _entering(arranged: Arranged, how: Call) -> list[str]:
     ]
 
 
-def right_script(weights: tuple[float, float, float], reduction: str, metric: str) -> Script:
-    """Return the lines of a right layer in these conventions, by which a script is tried out; it is not handed out.
-
-    weights: of the codebook half, the encoder half and the value.
-    """
-    a, b, c = weights
-
-    def script(reference: SimVQ, x: Array, how: Call) -> Written:
-        unit = "torch.nn.functional.normalize({}.detach().double(), dim=1)"
-        near = "-" + unit.format("x") + " @ " + unit.format("codes") + ".T"
-        far = 'torch.cdist(x.detach().double(), codes.detach().double(), compute_mode="donot_use_mm_for_euclid_dist")'
-        carried = {"none": "q.detach()"}.get(reference.estimator, "estimate(x, q)")
-        imported = {"rotation": "rotate"}.get(reference.estimator, "straight_through")
-        make = [
-            f"from vq_reference.nn.estimators import {imported} as estimate",
-            f"codes = {source.exactly(reference.codebook)}.to(x.dtype).requires_grad_()",
-            "def at_codes(start): return gradient(start, codes)",
-        ]
-        call = [
-            f"indices = ({near if metric == 'cosine' else far}).argmin(dim=1)",
-            "q = codes[indices]",
-            f"output = {carried}",
-            f"loss = {a!r} * (x.detach() - q).square().{reduction}()",
-            f"loss = loss + {b!r} * (x - q.detach()).square().{reduction}()",
-            f"loss = loss + {c - a - b!r} * (x - q).detach().square().{reduction}()",
-            "returned = (output, indices, loss)",
-        ]
-        return Written("\n".join(make), "\n".join(call), "", lambda count: "decoded = codes[chosen]")
-
-    return script
-
-
 def _read(places: tuple[Place, Place | None, Place | None]) -> tuple[list[str], tuple[str, str, str]]:
     """Return definitions, and an expression for each place in `returned`; empty for what there is not."""
     lines: list[str] = []
