@@ -22,7 +22,7 @@ from vq_reference.testing.measure import LawBroken, NoneOfThose
 from vq_reference.testing.quantities import FORM, expression
 from vq_reference.testing.right_code import right_code
 from vq_reference.testing.script_ends import Told, comparisons, tried
-from vq_reference.testing.script_lines import HEAD, SHARE, SIDES, lines_of, shares
+from vq_reference.testing.script_lines import GRADIENT, JACOBIAN, SHARE, SIDES, lines_of, shares
 from vq_reference.testing.script_text import COMPARE, NO_EXCEPTION, ONE_OF, OPENING, run
 from vq_reference.testing.strategies import Case
 from vq_reference.testing.term_script import term_script
@@ -51,11 +51,12 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
         raise NoScript("the module contradicts its declaration, and a script would not know which of the two is wrong")
     if border.trace.steps and tested.lasting is not None:
         return lasting_script(opening, border.trace, tested.lasting, error)
-    opening += HEAD
+    opening += GRADIENT
     if border.terms:
         return term_script(opening, tested, border.terms, error)
     if tested.script is None:
         raise NoScript(f"the adapter of {tested.name} has none")
+    opening += JACOBIAN if isinstance(error, LawBroken) and "jacobian(" in (expression(error.what) or "") else ""
     if isinstance(error, LawBroken) and error.what in SIDES:
         write, dtype = tested.script, tested.precision.name
         sides = (opening + shares(each, border, error.what, dtype) for each in (write, right_code(tested)))

@@ -10,7 +10,7 @@ from vq_reference.testing.adapters.module_script import Script
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.border import Border, Called, Overwritten, Step
 
-HEAD = '''def gradient(value, at):
+GRADIENT = '''def gradient(value, at):
     """Return the gradient, and zeros where none arrives."""
     if not (isinstance(value, torch.Tensor) and value.requires_grad and at.requires_grad):
         return torch.zeros_like(at)
@@ -18,7 +18,8 @@ HEAD = '''def gradient(value, at):
     return torch.zeros_like(at) if arrived is None else arrived
 
 
-def jacobian(output, x):
+'''
+JACOBIAN = '''def jacobian(output, x):
     """Return the Jacobian of each token's output at that token, (N, D, D), in float64.
 
     Tokens are asked at once, each for another entry and with another factor: one that is handed its neighbour's shows.
@@ -37,8 +38,11 @@ def jacobian(output, x):
 OVERWRITE = '''def overwrite(returned):
     """Overwrite, in place, every tensor in what a forward returned."""
     if isinstance(returned, torch.Tensor):
-        with torch.no_grad():
-            returned.fill_(torch.nan) if returned.is_floating_point() else returned.bitwise_not_()
+        returned = returned.detach()
+        for axis, stride in enumerate(returned.stride()):
+            if stride == 0 and returned.shape[axis] > 1:  # several entries in one place: torch writes to one at most
+                returned = returned.narrow(axis, 0, 1)
+        returned.fill_(torch.nan) if returned.is_floating_point() else returned.bitwise_not_()
     elif isinstance(returned, (tuple, list, dict)) or hasattr(returned, "__dict__"):
         parts = returned if isinstance(returned, (tuple, list)) else getattr(returned, "__dict__", returned).values()
         for each in parts:
@@ -69,7 +73,7 @@ def lines_of(
             made, written = written, write(step.reference, step.x, step.how)
             lines += [] if made else [written.make]
             lines += [written.call, *([written.read, "", _start(step, start)] if reads else [])]
-            lines += [f"kept.append(torch.atleast_1d(torch.as_tensor({kept})))"] if kept else []
+            lines += [f"kept.append(torch.atleast_1d(torch.as_tensor({kept}).detach().clone()))"] if kept else []
         elif isinstance(step, Overwritten):
             lines += ["overwrite(returned)"]
         elif written is None or written.decode is None:
