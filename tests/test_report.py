@@ -283,10 +283,8 @@ def mutated(wrong):
         return layer
 
     def lines(reference, x, how):
-        changed = "output, indices, loss = layer(x.unsqueeze(0))"
-        source = right.script(reference, x, how)
-        assert source.count(changed) == 1
-        return source.replace(changed, f"{changed}\n{wrong.in_script}")
+        written = right.script(reference, x, how)
+        return written._replace(read=f"{written.read}\n{wrong.in_script}")
 
     return replace(right, name="mutant", build=build, script=lines)
 

@@ -1,11 +1,13 @@
 """Scripts of broken laws, each run alone, as its reader would: exit code 1 on the bad target, 0 on its mended twin."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 from alone import alone
 
 from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing.adapters.sim_vq import reference_module
 from vq_reference.testing.catalogue import laws
 from vq_reference.testing.judge import judge
 from vq_reference.testing.targets import implementation_of
@@ -108,13 +110,29 @@ def test_an_instance_that_is_described_has_a_script_too(place, tmp_path):
     assert alone(found.script, tmp_path).returncode == 0
 
 
-def test_a_script_of_vector_quantize_pytorch_imports_the_package_and_shows_what_the_law_saw(tmp_path):
-    """Near opposite directions its rotation loses its digits, in every release since 1.18.0."""
-    found = judged("lucidrains.VectorQuantize", "rotation.opposite").counterexample
+@pytest.mark.parametrize(
+    ("target", "law"),
+    [
+        ("lucidrains.VectorQuantize", "rotation.opposite"),
+        ("lucidrains.VectorQuantize[learnable]", "aux.diversity_arrangement"),
+    ],
+    ids=["layer", "term"],
+)
+def test_a_script_of_vector_quantize_pytorch_imports_the_package_and_shows_what_the_law_saw(target, law, tmp_path):
+    """Its rotation loses its digits near opposite directions, and its diversity is that of each position."""
+    found = judged(target, law).counterexample
     assert found.script, found.no_script
     assert "from vector_quantize_pytorch import VectorQuantize" in found.script
     assert "vq_reference" not in found.script
     assert alone(found.script, tmp_path).returncode == 1
+
+
+def test_a_layer_that_cannot_be_built_has_none_and_says_why():
+    def refuse(wanted):
+        raise RuntimeError("no layer of these sizes")
+
+    found = judge(laws()["nearest.choice"], replace(reference_module(), build=refuse), "quick", None)[0].counterexample
+    assert (found.script, found.no_script) == ("", "the law made no call")
 
 
 def test_a_module_that_no_script_can_import_says_why():

@@ -1,8 +1,9 @@
 """How each quantity that a law measures is computed from what a torch layer returns, in a script that stands alone.
 
-A law names what it measured; the name is the key. In the expressions `x`, `output`, `indices`, `loss`, `codes` and
-`parameters` are the layer's, `start` is what the backward starts from, `at_codes` gives the gradient at the codes, and
-`gradient` and `jacobian` are defined in the script.
+A law names what it measured; the name is the key. In the expressions `x`, `output`, `indices`, `loss`, `codes`,
+`frozen` and `parameters` are the layer's, `decoded` is what it made of indices, `start` what the backward starts from,
+`expected` what the law expects; `at_codes` gives the gradient at the codes, and the script defines `gradient` and
+`jacobian`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ EXPRESSIONS = {
     "finite gradient": "torch.isfinite(gradient(start, x))",
     "∂ℓ/∂E": "at_codes(start)",
     "gradient at the codebook": "at_codes(start)",
+    "∂(sℓ)/∂x": "gradient(start, x)",
+    "∂(sℓ)/∂codebook": "at_codes(start)",
+    "gradient at the frozen codes": "gradient(start, frozen)",
+    "decoded": "decoded",
     "selected code": "codes[indices]",
     "indices": "indices",
     "index − (K − 1)/2": "(indices.double() - (len(codes) - 1) / 2)",
     "J": "jacobian(output, x)",
     "J x": "(jacobian(output, x) @ x.double()[:, :, None])[:, :, 0]",
     "J'J/λ²": f"(m := {TURNING}).mT @ m",
+    "Jv/λ": f"expected @ {TURNING}.mT",
     "det(J/λ)": f"torch.linalg.det({TURNING})",
     "finite entries of J": "torch.isfinite(jacobian(output, x))",
     "‖x − q‖² − min ‖x − c‖²": "(d := torch.cdist(x.double(), codes.double(), "
@@ -54,6 +60,7 @@ def expression(what: str) -> str | None:
     "gradient(start, parameters['0.weight'])"
     """
     what = re.sub(r" with \w+$", "", what).removesuffix(" in eval")
+    what = re.sub(r" of a (sum|multiple)$", "", what)
     of_parameter = OF_PARAMETER.fullmatch(what)
     if of_parameter:
         name = of_parameter["name"] or f"{of_parameter['layer']}.{of_parameter['kind']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -222,12 +223,17 @@ def _of_reply(name: str, reply: Reply, x: Array) -> Iterator[Value]:
 
 def _ours(text: str) -> Iterator[str]:
     """Yield the source of each function of `plain` that this text calls, and of those that these call."""
-    functions = {name: inspect.getsource(each) for name, each in vars(plain).items() if inspect.isfunction(each)}
+    functions = _plain()
     needed: set[str] = set()
     while more := {name for name in functions if re.search(rf"(?<![\w.]){name}\(", text)} - needed:
         needed |= more
         text = "\n".join(functions[name] for name in more)
     yield from (f"{functions[name]}\n" for name in functions if name in needed)
+
+
+@functools.cache
+def _plain() -> dict[str, str]:
+    return {name: inspect.getsource(each) for name, each in vars(plain).items() if inspect.isfunction(each)}
 
 
 def _folded(steps: list[str]) -> Iterator[str]:

@@ -62,7 +62,7 @@ def compared(replay: Replay, error: LawBroken) -> Iterator[tuple[str, str]]:
         return
     alike = [value for value in reversed(replay.values) if value.kind == kind_of(error.what)]
     for value in alike:
-        for text, select in _selections(value.array, error.actual):
+        for text, select in selections(value.array, error.actual):
             for other in alike:
                 if other is not value and _selects(select, other, value, error.expected):
                     yield value.text + text, other.text + text
@@ -75,7 +75,7 @@ def _selects(select: Callable[[Array], Array], other: Value, value: Value, expec
     return np.array_equal(select(other.array), expected, equal_nan=True)
 
 
-def _selections(whole: Array | None, part: Array) -> Iterator[Selection]:
+def selections(whole: Array | None, part: Array) -> Iterator[Selection]:
     """Yield how `part` may be cut from `whole`, as source text and as a function: laws leave out what rounding decides.
 
     All of it, one of its tables, some of its rows, or some of its columns.
@@ -83,7 +83,7 @@ def _selections(whole: Array | None, part: Array) -> Iterator[Selection]:
     if whole is None or (whole.size == part.size and np.array_equal(whole.ravel(), part.ravel(), equal_nan=True)):
         yield f".reshape({part.shape})", lambda given: given.reshape(part.shape)
         return
-    if whole.shape[1:] == part.shape:
+    if whole.ndim and whole.shape[1:] == part.shape:
         for i in range(len(whole)):
             if np.array_equal(whole[i], part, equal_nan=True):
                 yield f"[{i}]", lambda given, i=i: given[i]  # type: ignore[misc]

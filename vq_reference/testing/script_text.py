@@ -28,8 +28,8 @@ def exactly(numbers):
 
 COMPARE = """
 
-actual = torch.as_tensor({actual}).detach().double(){rows}
 expected = torch.as_tensor({expected}).double()
+actual = torch.as_tensor({actual}).detach().double(){rows}
 bound = {bound}
 error = torch.where(actual == expected, 0.0, (actual - expected).abs())
 broken = ~(error <= bound)

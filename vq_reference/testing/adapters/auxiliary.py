@@ -35,9 +35,12 @@ class Auxiliary:
     diversity: (x (N, D), leading dimensions whose product is N, codes (K, D), τ) → its term.
     orthogonality: codes (K, D) → its term, which no token has a part in.
     perplexity, usage: (indices (N,), K) → its value; an index of −1 is that of padding.
+    script: its name → lines of plain torch that take what it is asked of, by these names: `x`, (N, D), `leading`,
+    `codes`, (K, D), and `temperature`; or `indices`, (N,), and `codebook_size`. They define `value`, a scalar.
     """
 
     diversity: Callable[[Array, tuple[int, ...], Array, float], Term] | None = None
     orthogonality: Callable[[Array], Term] | None = None
     perplexity: Callable[[Array, int], float] | None = None
     usage: Callable[[Array, int], float] | None = None
+    script: Callable[[str], str] | None = None

@@ -12,6 +12,14 @@ from vq_reference.nn import diversity, orthogonality, usage
 from vq_reference.testing.adapters.auxiliary import Auxiliary, Term
 from vq_reference.testing.adapters.tensors import array_of
 
+SCRIPTS = {
+    "diversity": "from vq_reference.nn.diversity import diversity\n"
+    "value = diversity(x.reshape(*leading, -1), codes, temperature)",
+    "orthogonality": "from vq_reference.nn.orthogonality import orthogonality\nvalue = orthogonality(codes)",
+    "perplexity": "from vq_reference.nn.usage import perplexity\nvalue = perplexity(indices, codebook_size)",
+    "usage": "from vq_reference.nn.usage import usage\nvalue = usage(indices, codebook_size)",
+}
+
 
 def reference_terms(dtype: torch.dtype = torch.float32) -> Auxiliary:
     """Return those of `vq_reference.nn`."""
@@ -27,7 +35,8 @@ def reference_terms(dtype: torch.dtype = torch.float32) -> Auxiliary:
     def of_indices(count: Callable[[Tensor, int], Tensor]) -> Callable[[Array, int], float]:
         return lambda indices, codebook_size: count(torch.as_tensor(indices), codebook_size).item()
 
-    return Auxiliary(of_tokens, of_codes, of_indices(usage.perplexity), of_indices(usage.usage))
+    perplexity, share = of_indices(usage.perplexity), of_indices(usage.usage)
+    return Auxiliary(of_tokens, of_codes, perplexity, share, SCRIPTS.__getitem__)
 
 
 def differentiated(term: Callable[[Tensor, Tensor], Tensor], x: Array, codes: Array, dtype: torch.dtype) -> Term:

@@ -14,23 +14,23 @@ from vq_reference.testing.adapters.implementation import Call
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.module_script import Script, back, permuted
 from vq_reference.testing.adapters.scripts import require_plain
+from vq_reference.testing.adapters.written import Written
 
 
 def estimator_script(f: Callable[[Tensor, Tensor], Tensor], layout: Layout, dtype: str) -> Script:
     """Return what writes the script of a torch function of tokens and codes, which lie as `layout` says."""
 
-    def script(reference: SimVQ, x: Array, how: Call) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> Written:
         require_plain(how)
         lines, name = source.function(f)
         sizes = layout.spelled(len(layout.natural(len(x))))
         shape = dict(zip((*sizes.leading, CHANNEL), (*layout.natural(len(x)), x.shape[1]), strict=True))
         order = list(shape)
         x_there, q_there = (permuted(what, order, sizes, shape) for what in ("x", "q"))
-        return source.lines_of(
-            lines,
-            _choice(reference, dtype),
-            [f"returned = {name}({x_there}, {q_there})"],
-            [f"output = {back('returned', order, sizes, shape)}", "loss = torch.zeros(())"],
+        return Written(
+            source.lines_of(lines, [_codes(reference)]),
+            f"{_choice(dtype)}\nreturned = {name}({x_there}, {q_there})",
+            f"output, loss = {back('returned', order, sizes, shape)}, torch.zeros(())",
         )
 
     return script
@@ -56,24 +56,24 @@ FROM_JAX = '''class FromJax(torch.autograd.Function):
 def jax_estimator_script(f: Callable[[Any, Any], Any], dtype: str) -> Script:
     """Return the same of a function of JAX: only what is called is JAX's, all else is torch's."""
 
-    def script(reference: SimVQ, x: Array, how: Call) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> Written:
         require_plain(how)
         lines, name = source.function(f)
         wide = ['jax.config.update("jax_enable_x64", True)'] if dtype == "float64" else []
-        return source.lines_of(
-            ["import jax", *wide, *lines, f"estimator = {name}", FROM_JAX],
-            _choice(reference, dtype),
-            ["output, loss = FromJax.apply(x, q), torch.zeros(())"],
+        return Written(
+            source.lines_of(["import jax", *wide, *lines, f"estimator = {name}", FROM_JAX, _codes(reference)]),
+            f"{_choice(dtype)}\nreturned = FromJax.apply(x, q)",
+            "output, loss = returned, torch.zeros(())",
         )
 
     return script
 
 
-def _choice(reference: SimVQ, dtype: str) -> list[str]:
+def _codes(reference: SimVQ) -> str:
+    return f"exact = {source.exactly(reference.codebook)}"
+
+
+def _choice(dtype: str) -> str:
     """Return the lines of a right choice, made in float64: codes, indices and q."""
-    return [
-        f"codes = {source.exactly(reference.codebook)}",
-        'apart = torch.cdist(x.detach().double(), codes, compute_mode="donot_use_mm_for_euclid_dist")',
-        f"indices, codes = apart.argmin(dim=1), codes.to(torch.{dtype})",
-        "q = codes[indices]",
-    ]
+    apart = 'torch.cdist(x.detach().double(), exact, compute_mode="donot_use_mm_for_euclid_dist")'
+    return f"indices, codes = {apart}.argmin(dim=1), exact.to(torch.{dtype})\nq = codes[indices]"

@@ -15,6 +15,7 @@ from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.auxiliary import TERMS, Auxiliary
 from vq_reference.testing.adapters.lasting import LASTING, Lasting
+from vq_reference.testing.adapters.written import Written
 from vq_reference.testing.precision import Precision
 
 # What an implementation may declare that it has. A law that needs more is not applicable to it, never broken.
@@ -156,9 +157,8 @@ class Implementation:
     metric: what the choice minimises; "cosine" compares directions.
     state_changes: names of buffers that a forward in training may change.
     sizes: (D, K) where the implementation is an instance, whose sizes are given; None where any can be built.
-    script: the wanted layer, its tokens and how it is called → lines of plain torch that take `x`, (N, D), and define
-    `output`, `indices`, `loss`, `codes`, `at_codes` and `parameters`, those that there are; a script for a bug report
-    is made of them. See `adapters.scripts` and `adapters.module_script`.
+    script: the wanted layer, its tokens and how it is called → lines of plain torch, of which a script for a bug report
+    is made. See `adapters.scripts` and `adapters.module_script`.
     lasting: how to build layers that live longer than one call, for the laws of state, masks, heads and stacks.
     auxiliary: the terms that it has beside its loss.
     """
@@ -178,7 +178,7 @@ class Implementation:
     metric: Literal["euclidean", "cosine"] = "euclidean"
     state_changes: frozenset[str] = frozenset()
     sizes: tuple[int, int] | None = None
-    script: Callable[[SimVQ, Array, Call], str] | None = None
+    script: Callable[[SimVQ, Array, Call], Written] | None = None
     lasting: Lasting | None = None
     auxiliary: Auxiliary | None = None
 

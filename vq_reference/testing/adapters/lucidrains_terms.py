@@ -15,6 +15,24 @@ from vq_reference.arguments import Array
 from vq_reference.testing.adapters.auxiliary import Auxiliary, Term
 from vq_reference.testing.adapters.auxiliary_torch import differentiated
 
+SCRIPT = """from vector_quantize_pytorch import VectorQuantize
+
+layer = VectorQuantize(
+    dim=codes.shape[1], codebook_size=len(codes), learnable_codebook=True, ema_update=False, commitment_weight=0.0,
+    {weights},
+)
+embed = layer._codebook.embed
+entering = {x}
+returned = torch.func.functional_call(layer, {{"_codebook.embed": codes.reshape(embed.shape)}}, (entering,))
+value = torch.as_tensor(returned[2]).reshape(())"""
+SCRIPTS = {
+    "diversity": SCRIPT.format(
+        weights="codebook_diversity_loss_weight=1.0, codebook_diversity_temperature=temperature",
+        x="x.reshape(*leading, -1)",
+    ),
+    "orthogonality": SCRIPT.format(weights="orthogonal_reg_weight=1.0", x="codes.detach()[None, :1]"),
+}
+
 
 def terms_of(package: Any) -> Auxiliary:
     """Return the terms that this release of the package has."""
@@ -31,6 +49,7 @@ def terms_of(package: Any) -> Auxiliary:
     return Auxiliary(
         diversity=of_tokens if "codebook_diversity_loss_weight" in known else None,
         orthogonality=of_codes if "orthogonal_reg_weight" in known else None,
+        script=SCRIPTS.__getitem__,
     )
 
 

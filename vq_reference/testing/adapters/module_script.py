@@ -14,10 +14,10 @@ from vq_reference.testing.adapters.constructor import constructed
 from vq_reference.testing.adapters.implementation import Call
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.places import Place
-from vq_reference.testing.adapters.source import NoScript
-from vq_reference.testing.adapters.torch_layer import Arranged, TorchLayer
+from vq_reference.testing.adapters.torch_layer import Arranged, Layouts, TorchLayer
+from vq_reference.testing.adapters.written import Written
 
-Script = Callable[[SimVQ, Array, Call], str]
+Script = Callable[[SimVQ, Array, Call], Written]
 
 
 def module_script(
@@ -26,14 +26,15 @@ def module_script(
     instance: nn.Module | None,
     places: tuple[Place, Place | None, Place | None],
     call: Callable[[Any, Tensor], Any] | None,
+    decode: str | Callable[[Any, Tensor], Tensor] | None,
 ) -> Script:
     """Return what writes the script of a module: the wanted layer, x, (N, D), and how it is called → lines.
 
     built: the layer that the laws see. make: the module as its constructor makes it; instance: in place of that.
-    places: of output, indices and loss in what the forward returns. call: as in `torch_quantizer`.
+    places: of output, indices and loss in what the forward returns. call, decode: as in `torch_quantizer`.
     """
 
-    def script(reference: SimVQ, x: Array, how: Call) -> str:
+    def script(reference: SimVQ, x: Array, how: Call) -> Written:
         layer = built(reference)
         arranged = Arranged.of(layer.layouts, x.shape, how.leading)
         if instance is None:
@@ -41,74 +42,90 @@ def module_script(
         else:
             begin = ["import copy", *source.named(instance), "layer = copy.deepcopy(found)"]
         held = source.state(layer.module)
-        defined, called = ([], "layer(entering)") if call is None else source.function(call)
-        called = called if call is None else f"{called}(layer, entering)"
-        read, (output, indices, loss) = _read(places)
+        defined, entered = ([], "layer(entering)") if call is None else source.function(call)
+        entered = entered if call is None else f"{entered}(layer, entering)"
+        read, expressions = _read(places)
         mode = source.changed(layer.module.train(how.training), layer.freeze)
-        return source.lines_of(
-            begin,
-            [f"layer = layer.to(torch.{str(layer.dtype).removeprefix('torch.')})"],
-            held,
-            ["layer.train()" if how.training else "layer.eval()", *mode],
-            [*defined, *read],
-            [f"entering = {_arrange('x', layer.layouts.x, arranged)}"],
-            _entering(how),
-            [f"returned = {called}"]
-            if how.gradient != "no_grad"
-            else ["with torch.no_grad():", f"    returned = {called}"],
-            [f"lying = ({output}, {indices or None}, {loss or None})"],
-            [f"output = {_restore(output, arranged.layouts.output, arranged)}"],
-            [f"indices = {_restore(indices, arranged.layouts.indices, arranged)}"] if indices else [],
-            [f"loss = {loss}.sum()" if loss else "loss = torch.zeros(())"],
-            [f"codes = {source.exactly(reference.codebook)}.to(x.dtype)"],
-            _at_codes(layer),
+        lying, restored = called(arranged, how, entered, expressions)
+        return Written(
+            source.lines_of(
+                begin,
+                [f"layer = layer.to(torch.{str(layer.dtype).removeprefix('torch.')})"],
+                held,
+                [*defined, *read],
+                _at_codes(layer),
+            ),
+            source.lines_of(["layer.train()" if how.training else "layer.eval()", *mode], lying),
+            source.lines_of(restored, [f"codes = {source.exactly(reference.codebook)}.to(x.dtype)"]),
+            None if decode is None else lambda count: _decoded(decode, layer.layouts, x.shape[1], count),
         )
 
     return script
 
 
-def _entering(how: Call) -> list[str]:
-    """Return the lines that make of `entering` the input as the call takes it."""
+def called(
+    arranged: Arranged, how: Call, entered: str, expressions: tuple[str, str, str]
+) -> tuple[list[str], list[str]]:
+    """Return the lines of one call, and those that read what it returned.
+
+    entered: the call of `entering`. expressions: for output, indices and loss in `returned`; "" for what there is not.
+    """
+    output, indices, loss = expressions
+    begin = f"returned = {entered}"
+    lying = [
+        *_entering(arranged, how),
+        *([begin] if how.gradient != "no_grad" else ["with torch.no_grad():", f"    {begin}"]),
+        f"lying = ({output}, {indices or None}, {loss or None})",
+    ]
+    layouts = arranged.layouts
+    whole, chosen = (
+        back(f"lying[{i}]", list(arranged.order), layout, arranged.sizes)
+        for i, layout in enumerate((layouts.output, layouts.indices))
+    )
+    read = [
+        f"output = {whole}",
+        *([f"indices = {chosen}.long()"] if indices else []),
+        "loss = lying[2].sum()" if loss else "loss = torch.zeros(())",
+    ]
+    return lying, read
+
+
+def _decoded(decode: str | Callable[[Any, Tensor], Tensor], layouts: Layouts, dim: int, count: int) -> str:
+    if isinstance(decode, str):
+        return decoding(f"layer.{decode}(entering)", layouts, dim)(count)
+    defined, name = source.function(decode)
+    return source.lines_of(defined, [decoding(f"{name}(layer, entering)", layouts, dim)(count)])
+
+
+def decoding(entered: str, layouts: Layouts, dim: int) -> Callable[[int], str]:
+    """Return what writes the decoding of so many indices. entered: that of `entering`, the indices as they lie."""
+
+    def lines(count: int) -> str:
+        arranged = Arranged.of(layouts, (count, dim), None)
+        order = list(arranged.order)
+        lying = permuted("chosen", order[:-1], arranged.layouts.indices, arranged.sizes)
+        decoded = back(f"{entered}", order, arranged.layouts.output, arranged.sizes)
+        return f"entering = {lying}\ndecoded = {decoded}"
+
+    return lines
+
+
+def _entering(arranged: Arranged, how: Call) -> list[str]:
+    """Return the lines that make of x `entering`, the input as the call takes it."""
+    layout, order, sizes = arranged.layouts.x, list(arranged.order), arranged.sizes
     if how.memory == "expanded":
-        raise NoScript("an input whose tokens share their memory is not written yet")
+        one = {name: size if name == CHANNEL else 1 for name, size in sizes.items()}
+        shared = f"{permuted('x[:1]', order, layout, one)}.expand{layout.shape(sizes)}"
+        return [f"entering = {shared}.detach().requires_grad_()  # one token, its memory shared by all"]
     strided = ["entering = torch.stack([entering, entering], dim=-1)[..., 0]  # not contiguous"]
     return [
+        f"entering = {permuted('x', order, layout, sizes)}",
         *(strided if how.memory == "strided" else []),
-        *(["entering = entering.detach()"] if how.gradient == "not asked" else []),
+        *(["entering = entering.detach()"] if how.gradient != "asked" else []),
     ]
 
 
-def right_script(weights: tuple[float, float, float], reduction: str, metric: str) -> Script:
-    """Return the lines of a right layer in these conventions, by which a script is tried out; it is not handed out.
-
-    weights: of the codebook half, the encoder half and the value.
-    """
-    a, b, c = weights
-
-    def script(reference: SimVQ, x: Array, how: Call) -> str:
-        unit = "torch.nn.functional.normalize({}.detach().double(), dim=1)"
-        near = "-" + unit.format("x") + " @ " + unit.format("codes") + ".T"
-        far = 'torch.cdist(x.detach().double(), codes.detach().double(), compute_mode="donot_use_mm_for_euclid_dist")'
-        carried = {"none": "q.detach()"}.get(reference.estimator, "estimate(x, q)")
-        imported = {"rotation": "rotate"}.get(reference.estimator, "straight_through")
-        return "\n".join(
-            [
-                f"from vq_reference.nn.estimators import {imported} as estimate",
-                f"codes = {source.exactly(reference.codebook)}.to(x.dtype).requires_grad_()",
-                f"indices = ({near if metric == 'cosine' else far}).argmin(dim=1)",
-                "q = codes[indices]",
-                f"output = {carried}",
-                f"loss = {a!r} * (x.detach() - q).square().{reduction}()",
-                f"loss = loss + {b!r} * (x - q.detach()).square().{reduction}()",
-                f"loss = loss + {c - a - b!r} * (x - q).detach().square().{reduction}()",
-                "def at_codes(start): return gradient(start, codes)",
-            ]
-        )
-
-    return script
-
-
-def _read(places: tuple[Place, Place | None, Place | None]) -> tuple[list[str], list[str]]:
+def _read(places: tuple[Place, Place | None, Place | None]) -> tuple[list[str], tuple[str, str, str]]:
     """Return definitions, and an expression for each place in `returned`; empty for what there is not."""
     lines: list[str] = []
     expressions = []
@@ -128,11 +145,8 @@ def _read(places: tuple[Place, Place | None, Place | None]) -> tuple[list[str], 
         "        found = found[step] if isinstance(step, int) or isinstance(found, dict) else getattr(found, step)",
         "    return found",
     ]
-    return [*(helper if any("at(" in each for each in expressions) else []), *lines], expressions
-
-
-def _arrange(what: str, layout: Layout, arranged: Arranged) -> str:
-    return permuted(what, list(arranged.order), arranged.layouts.x, arranged.sizes)
+    output, indices, loss = expressions
+    return [*(helper if any("at(" in each for each in expressions) else []), *lines], (output, indices, loss)
 
 
 def permuted(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
@@ -142,10 +156,6 @@ def permuted(what: str, order: list[str], layout: Layout, sizes: Any) -> str:
     shaped = layout.shape(sizes)
     again = "" if shaped == tuple(sizes[name] for name in lying) else f".reshape{shaped}"
     return f"{what}.reshape{tuple(sizes[name] for name in order)}{turned}{again}.contiguous()"
-
-
-def _restore(what: str, layout: Layout, arranged: Arranged) -> str:
-    return back(what, list(arranged.order), layout, arranged.sizes)
 
 
 def back(what: str, order: list[str], layout: Layout, sizes: Any) -> str:

@@ -185,7 +185,7 @@ def torch_quantizer(
         metric=metric,
         state_changes=frozenset(state_changes),
         sizes=known,
-        script=module_script(build, made_for, instance, (output_at, indices_at, loss_at), call),
+        script=module_script(build, made_for, instance, (output_at, indices_at, loss_at), call, decode),
     )
 
 

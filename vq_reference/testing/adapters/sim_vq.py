@@ -21,6 +21,7 @@ from vq_reference.testing.precision import PRECISIONS
 # how each constructor argument has been called, newest name first
 BETA = ("input_to_quantize_commit_loss_weight", "commit_loss_input_to_quantize_weight")
 FIRST = ("channel_first", "accept_image_fmap")
+DECODE = "indices_to_codes"
 ALWAYS = {
     *("estimator:straight_through", "estimator:rotation", "indices", "loss", "codebook_gradient", "transform"),
     *("state", "form", "eval"),
@@ -108,15 +109,21 @@ def sim_vq(
             parameters=parameters,
             frozen=getattr(module, codes),
             layouts=layouts,
-            decode_indices=getattr(module, "indices_to_codes", None),
+            decode_indices=getattr(module, DECODE, None),
         )
 
-    optional = {"mlp": takes_transform, "leading": any_rank, "decode": hasattr(module_class, "indices_to_codes")}
+    optional = {"mlp": takes_transform, "leading": any_rank, "decode": hasattr(module_class, DECODE)}
     return Implementation(
         name=name,
         build=build,
         precision=PRECISIONS[dtype],
         capabilities=frozenset(ALWAYS | {capability for capability, there in optional.items() if there}),
         versions={**versions, "torch": torch.__version__},
-        script=sim_vq_script(module_class.__module__.partition(".sim_vq")[0], takes_transform),
+        script=sim_vq_script(
+            module_class.__module__.partition(".sim_vq")[0],
+            layouts,
+            dtype,
+            takes_transform,
+            DECODE if hasattr(module_class, DECODE) else "",
+        ),
     )

@@ -16,6 +16,7 @@ from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted, WantedStack
 from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch, cast_to, compiled
 from vq_reference.testing.adapters.layout import Layout
+from vq_reference.testing.adapters.module_script import module_script
 from vq_reference.testing.adapters.tensors import set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
@@ -52,6 +53,7 @@ def vector_quantize(compiles: bool = False) -> Implementation:
         versions=VERSIONS,
         lasting=Lasting(build, CARRY, cast_to, compiled if compiles else None),
         auxiliary=reference_terms(),
+        script=module_script(_build_once, lambda wanted: module_of(_wanted(wanted)), None, (0, 1, 2), None, "decode"),
     )
 
 
@@ -65,6 +67,7 @@ def residual_quantizer() -> Implementation:
         versions=VERSIONS,
         loss_weights=lambda reference: (reference.commitment_weight, reference.commitment_weight * reference.beta),
         lasting=Lasting(build, build_stack=build_stack),
+        script=module_script(_build_stack_of_one, _stack_of_one, None, (0, 1, 2), None, "decode"),
     )
 
 
@@ -164,20 +167,23 @@ def _build_once(reference: SimVQ) -> TorchLayer:
 
 
 def _build_stack_of_one(reference: SimVQ) -> TorchLayer:
-    from vq_reference.nn import ResidualQuantizer
-
-    layer = cast(Any, module_of(_wanted(reference)))
-    module = ResidualQuantizer([layer], estimator=cast(Any, reference.estimator))
+    module = _stack_of_one(reference)
     layouts = Layouts(Layout.of("... D"), Layout.of("... D"), Layout.of("... 1"), (1,))
     return TorchLayer(
         module,
         module,
         torch.float32,
         torch.device("cpu"),
-        codes=layer.codebooks[0].codes,
+        codes=module.layers[0].codebooks[0].codes,
         layouts=layouts,
         decode_indices=module.decode,
     )
+
+
+def _stack_of_one(reference: SimVQ) -> Any:
+    from vq_reference.nn import ResidualQuantizer
+
+    return ResidualQuantizer(cast(Any, [module_of(_wanted(reference))]), estimator=cast(Any, reference.estimator))
 
 
 def _wanted(reference: SimVQ) -> Wanted:
