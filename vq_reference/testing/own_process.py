@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from vq_reference.testing.releases import Release
 
-#: The third is what torch's first backward imports. Those that are missing are passed over. No package whose releases are
-#: compared is among them.
+#: The third is what torch's first backward imports. Those that are missing are passed over. No package is among them
+#: whose releases are compared.
 IMPORTED_BEFORE = ("numpy", "torch", "torch.fx.experimental.symbolic_shapes", "einops", "einx")
 
 Answer = TypeVar("Answer")
