@@ -14,6 +14,7 @@ from vq_reference.testing.strategies import Case, cases, cotangents, large_codeb
 
 USER = "what a user of any layer relies on"
 CHOICE = {"indices"}
+TRAINING, EVALUATING = Call(), Call(training=False)
 TIMES = 6  # warm-up counters of layers that move count to three or four
 
 without = st.sampled_from(["no_grad", "not asked"])
@@ -110,13 +111,24 @@ def test_a_call_changes_no_parameter_and_no_buffer(implementation, case, trainin
 @law("call.aliased", level="must", source=USER, needs=CHOICE | {"state"}, case=cases())
 def test_nothing_returned_shares_memory_with_the_layer(implementation, case):
     """Changing in place what a call returned changes neither the layer nor its next answer."""
+    assert_nothing_is_shared(implementation, case, TRAINING)
+
+
+@law("eval.aliased", level="should", source=USER, needs=CHOICE | {"state", "eval"}, case=cases())
+def test_nothing_returned_in_eval_shares_memory_with_the_layer(implementation, case):
+    """In eval mode too, changing in place what a call returned changes neither the layer nor its next answer."""
+    assert_nothing_is_shared(implementation, case, EVALUATING)
+
+
+def assert_nothing_is_shared(implementation, case, how):
+    """Overwrite an answer, and look at the layer and at its next answer."""
     layer = implementation.build(case.reference)
-    first, before = layer(case.x), layer.state()
+    first, before = layer(case.x, how=how), layer.state()
     layer.overwrite_returned()
     after = layer.state()
     for name in sorted(before):
-        assert_within(name, after[name], before[name], 0.0)
-    assert_same_answer(implementation, case, first, layer(case.x))
+        assert_within(f"{name}, once the answer is overwritten,", after[name], before[name], 0.0)
+    assert_same_answer(implementation, case, first, layer(case.x, how=how))
 
 
 @law(
