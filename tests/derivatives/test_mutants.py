@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -67,6 +69,56 @@ def write_through_data(x):
     y = x * 2
     y.data.clamp_(-1, 1)
     return y
+
+
+def through_an_object(x):
+    return TRAINER.model(x)
+
+
+class Spoilt(nn.Module):
+    """A linear layer with a wrong gradient, in a place where it has to be looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3).double()
+        self.layer.weight.register_hook(lambda g: 2 * g)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+TRAINER = SimpleNamespace(model=Spoilt())
+LAYERS = [Spoilt()]
+CODES = torch.randn(3, dtype=torch.float64, requires_grad=True)
+
+
+class Drawing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = np.random.default_rng(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(self.generator.normal())
+
+
+class Attribute(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes = torch.randn(3, requires_grad=True)
+        self.codes.register_hook(lambda g: 2 * g)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.codes
+
+
+def returned_in_an_object(x):
+    return x.sin(), SimpleNamespace(loss=tampered(x))
+
+
+def clamped_within_its_bounds(x):
+    y = x.sin()
+    y.detach().clamp_(-1, 1)
+    return y * 2
 
 
 def mutant(module: str, replace: str, by: str, why: str) -> Mutant:
@@ -158,6 +210,46 @@ CASES = [
     (
         mutant("sides", "self.tape.unfollowed(_HOOK.apply)", "_HOOK.apply", "a hook's identity is taken for a stop"),
         Hooked(),
+        AGREES,
+    ),
+    (
+        mutant("reach", "or _is_object(value):", "or False:", "objects are not looked into"),
+        through_an_object,
+        DIFFERS,
+    ),
+    (
+        mutant("reach", "or isinstance(value, _CONTAINERS)", "or False", "lists are not looked into"),
+        lambda x: LAYERS[0](x),
+        DIFFERS,
+    ),
+    (
+        mutant("sides", "for leaf in self._strangers(graph.other_leaves)", "for leaf in []", "leaves are overlooked"),
+        lambda x: x * CODES,
+        CANNOT_TELL,
+    ),
+    (
+        mutant("sides", "if any(leaf is other for other in again)", "if True", "a leaf of one run is a trained one"),
+        lambda x: x.detach().requires_grad_() * x,
+        AGREES,
+    ),
+    (
+        mutant("subject", "if live and tensor.is_leaf:", "if False:", "hooks are lost"),
+        Attribute(),
+        DIFFERS,
+    ),
+    (
+        mutant("structure", 'hasattr(value, "__dict__")', "False", "outputs in objects are overlooked"),
+        returned_in_an_object,
+        DIFFERS,
+    ),
+    (
+        mutant("state", "isinstance(value, np.random.Generator)", "False", "NumPy's generators go on"),
+        Drawing(),
+        AGREES,
+    ),
+    (
+        mutant("ops", "return torch.equal(tried, args[0])", "return False", "an idle clamp is refused"),
+        clamped_within_its_bounds,
         AGREES,
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,7 +185,10 @@ def test_a_scripted_program_is_named():
     scripted = torch.jit.script(squared)
     with pytest.raises(TypeError, match="scripted is a ScriptFunction"):
         check_gradient(lambda x: scripted(x), X)
-    hidden = [scripted]
+    scripts = [scripted]
+    with pytest.raises(TypeError, match=r"scripts\.0 is a ScriptFunction"):
+        check_gradient(lambda x: scripts[0](x), X)
+    hidden = SimpleNamespace(inner=SimpleNamespace(run=scripted))
     for _ in range(2):  # TorchScript looks at a function twice before it takes its gradient over
         scripted(X.double().requires_grad_())
-    assert "torch::jit::" in check_gradient(lambda x: hidden[0](x), X).reason
+    assert "torch::jit::" in check_gradient(lambda x: hidden.inner.run(x), X).reason

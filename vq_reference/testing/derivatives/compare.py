@@ -16,15 +16,16 @@ def compare(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> list[
 
     Rounding error in a value: a chain of n operations, each of them backward stable, returns f(x(1 + δ))(1 + η) with
     |δ|, |η| ≤ n·u to first order (Higham, Accuracy and Stability of Numerical Algorithms, §1.5), which is at most
-    n·u·(|f| + Σ|∂f/∂x · x|) off. Both terms grow by at most h·Σ|∂f/∂x · direction| at the ends of a step h. To that
-    comes how far the two runs at the same point were apart.
+    n·u·(|f| + Σ|∂f/∂x · x|) off. Both terms grow by at most h·Σ|∂f/∂x · direction| at the ends of a step h. Two of the
+    n are not the program's: a step to x + h·direction is a product and a sum. To that comes how far the two runs at the
+    same point were apart.
 
     A number agrees when at one of three steps the two slopes are no further apart than that step's error, this error
     is small beside the gradient, and no sharper step that saw the same slope says otherwise (`step.overruled`). It
     differs when, at the best step, they are further apart than the error and the distance to another step together.
     The later steps are taken only when the first does not settle it.
     """
-    u, n = declared.unit_roundoff, len(declared.tape.events)
+    u, n = declared.unit_roundoff, declared.operations
     size = probe.size(declared.outputs)
     rounding = n * u * (size + probe.reach)
     apart = np.abs(probe.measure(outputs) - probe.measure(declared.outputs))

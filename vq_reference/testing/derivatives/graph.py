@@ -13,6 +13,8 @@ class Graph:
     """The nodes between some outputs and the leaves that they are differentiated by.
 
     Nodes that lead to none of the leaves are left out: what happens there is no part of the derivative in question.
+
+    other_leaves: the tensors with a gradient that are behind the outputs as well.
     """
 
     def __init__(self, outputs: Iterable[Tensor], leaves: Iterable[Tensor]) -> None:
@@ -20,11 +22,15 @@ class Graph:
         users: dict[Any, list[Any]] = {}
         ends: list[Any] = []
         identities = {id(leaf) for leaf in leaves}
+        self.other_leaves: list[Tensor] = []
         pending, seen = list(roots), set(roots)
         while pending:
             node = pending.pop()
-            if id(getattr(node, "variable", None)) in identities:
+            variable = getattr(node, "variable", None)
+            if id(variable) in identities:
                 ends.append(node)
+            elif variable is not None:
+                self.other_leaves.append(variable)
             for parent, _ in node.next_functions:
                 if parent is None:
                     continue

@@ -78,11 +78,30 @@ class DeclaredFunction:
             if name != _HOOK.__name__
         ]
         self.obstacles += self.tape.obstacles
+        self.obstacles += [
+            f"a tensor of shape {tuple(leaf.shape)} requires a gradient and is neither an input nor a known module's: "
+            "pass it as an input, or name in wrt what to differentiate by"
+            for leaf in self._strangers(graph.other_leaves)
+        ]
         on_the_way = [tensor.dtype for tensor in self.tape.coarse if tensor in graph]
         self.coarsest = max((torch.float64, *on_the_way), key=lambda dtype: torch.finfo(dtype).eps)
         self.unit_roundoff = torch.finfo(self.coarsest).eps / 2
         self.tape.coarse.clear()
         self._replays = True
+
+    def _strangers(self, leaves: list[Tensor]) -> list[Tensor]:
+        """Return those leaves that are not made anew in each run, as a penalty on a gradient makes them."""
+        if self._subject.is_chosen or not leaves:
+            return []
+        with self._subject.at() as (own, call):
+            live = [tensor for tensor in call(nullcontext()).values() if tensor.requires_grad]
+            again = Graph(live, own.values()).other_leaves
+        return [leaf for leaf in leaves if any(leaf is other for other in again)]
+
+    @property
+    def operations(self) -> int:
+        """How many operations a value off the origin has behind it: the program's, and the two that move the point."""
+        return len(self.tape.events) + 2
 
     def unfollowed(self) -> DeclaredFunction:
         """Return the function by runs that do not follow the tape: the program as it is, and faster.

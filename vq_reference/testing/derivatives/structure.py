@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from types import FunctionType, ModuleType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def named_tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     """Yield (name, tensor) for each tensor in nested mappings, sequences, named tuples and dataclasses.
+
+    Of another object, such as a ``torch.distributions.Normal``, the attributes that are tensors.
 
     >>> import torch
     >>> [name for name, _ in named_tensors({"out": torch.ones(2), "losses": [torch.ones(()), 3]}, "output")]
@@ -28,3 +31,6 @@ def named_tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from named_tensors(getattr(value, field.name), f"{name}.{field.name}")
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, ModuleType, FunctionType, nn.Module)):
+        held = vars(value).items()
+        yield from ((f"{name}.{key}", item) for key, item in held if isinstance(item, Tensor))

@@ -26,7 +26,8 @@ class Subject:
     that the run changes in place lasts, and two runs at the same point are the same run.
 
     origin: name -> float64 copy of each tensor to differentiate by. hooked_late: those whose ``.grad`` has hooks that
-    run after autograd. was_compiled: see `state.compiled`. passes: runs made so far.
+    run after autograd. was_compiled: see `state.compiled`. is_chosen: what to differentiate by was named. passes: runs
+    made so far.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Subject:
         found = {**dict(named_tensors(args, "inputs")), **dict(named_tensors(kwargs, "kwargs"))}
         available = {name: tensor for name, tensor in found.items() if id(tensor) in replaced}
         named = _parameters(roots)
+        self.is_chosen = wrt is not None
         chosen = _choose(available, named, wrt)
         self.hooked_late = [n for n, t in chosen.items() if getattr(t, "_post_accumulate_grad_hooks", None)]
         if not chosen:
@@ -117,11 +119,21 @@ class Subject:
 def _parameters(roots: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
     for prefix, root in roots.items():
-        for name, parameter in root.named_parameters():
+        for name, parameter in (*root.named_parameters(), *_leaves(root)):
             name = ".".join(part for part in f"{prefix}.{name}".split(".") if part and part != "_orig_mod")
             if not any(parameter is known for known in named.values()):
                 named[name] = parameter
     return named
+
+
+def _leaves(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield what requires a gradient and is no parameter: a buffer, or a tensor that was made an attribute."""
+    for prefix, module in root.named_modules():
+        held = {**vars(module)["_buffers"], **{k: v for k, v in vars(module).items() if k not in Attributes.TABLES}}
+        for key, value in held.items():
+            for name, tensor in named_tensors(value, f"{prefix}.{key}" if prefix else key):
+                if tensor.requires_grad and tensor.is_leaf:
+                    yield name, tensor
 
 
 def _choose(
@@ -148,9 +160,10 @@ def _in_place_of(tensor: Tensor, value: Tensor, leaf: bool) -> Tensor:
     live = leaf or tensor.requires_grad
     if isinstance(tensor, nn.Parameter):
         value = nn.Parameter(value, requires_grad=live)
-        for hook in (tensor._backward_hooks or {}).values():
-            value.register_hook(hook)  # type: ignore[no-untyped-call]
     else:
         value.requires_grad_(live)
+    if live and tensor.is_leaf:  # a result's hooks belong to the graph that it is of
+        for hook in (tensor._backward_hooks or {}).values():
+            value.register_hook(hook)  # type: ignore[no-untyped-call]
     vars(value).update(vars(tensor))
     return value

@@ -1,0 +1,85 @@
+"""Small programs at the edge of what can be followed: on the one side it agrees or differs, on the other it is named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import Function
+
+from vq_reference.testing.derivatives import Verdict, check_gradient
+
+X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+
+
+class Reversed(Function):
+    """With `setup_context`, as newer code has it."""
+
+    @staticmethod
+    def forward(x, scale):
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.scale = inputs[1]
+
+    @staticmethod
+    def backward(ctx, g):
+        return -ctx.scale * g, None
+
+
+@pytest.mark.parametrize(
+    ("declared", "verdict"),
+    [
+        ({}, Verdict.CANNOT_TELL),
+        ({Reversed: lambda x, scale: x}, Verdict.DIFFERS),
+        ({Reversed: lambda x, scale: (1 + scale) * x.detach() - scale * x}, Verdict.AGREES),
+    ],
+    ids=["not declared", "declared as the identity", "declared as reversed"],
+)
+def test_a_reversal_by_a_custom_function_is_what_it_is_declared_as(declared, verdict):
+    report = check_gradient(lambda x: Reversed.apply(x.exp(), 0.5).sin(), X, declared=declared)
+    assert report.verdict is verdict, report
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_program_that_does_nothing_agrees(full):
+    """Nothing is computed, and nothing rounded but the step itself."""
+    for program in (nn.Identity(), nn.Flatten(), lambda x: x):
+        report = check_gradient(program, X, full=full)
+        assert report.agrees, report
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_trained_tensor_that_nobody_was_told_of_is_named(wrong):
+    codes = torch.randn(6, requires_grad=True, dtype=torch.float64)
+    if wrong:
+        codes.register_hook(lambda g: 2 * g)
+    report = check_gradient(lambda x: x * codes, X)
+    assert report.verdict is Verdict.CANNOT_TELL
+    assert report.reason.startswith("a tensor of shape (6,) requires a gradient and is neither an input nor")
+    assert check_gradient(lambda x: x * codes, X, wrt=["inputs[0]"]).agrees
+    assert check_gradient(lambda x, codes: x * codes, (X, codes)).agrees is not wrong
+
+
+def test_a_clamp_that_has_nothing_to_do_is_not_in_the_way():
+    def clamped(x, low):
+        y = x.sin()
+        y.detach().clamp_(min=low)
+        return y * 2
+
+    assert check_gradient(lambda x: clamped(x, -1.0), X).agrees
+    assert "clamp_" in check_gradient(lambda x: clamped(x, 0.0), X).reason
+    indices = torch.tensor([[0, 2], [2, 1]])
+    assert check_gradient(nn.Embedding(3, 2, max_norm=100.0), indices).agrees
+    assert "renorm" in check_gradient(nn.Embedding(3, 2, max_norm=0.01), indices).reason
+
+
+@pytest.mark.parametrize("name", ["Gamma", "Dirichlet"])
+def test_a_draw_with_an_implicit_derivative_is_named(name):
+    def program(x):
+        shape = x.exp() + 1
+        arguments = (shape, shape) if name == "Gamma" else (shape,)
+        return getattr(torch.distributions, name)(*arguments).rsample()
+
+    assert check_gradient(program, X).verdict is Verdict.CANNOT_TELL
