@@ -1,4 +1,4 @@
-"""Small programs at the edge of what can be followed: on the one side it agrees or differs, on the other it is named."""
+"""Small programs at the edge of what can be followed: on one side they agree or differ, on the other they are named."""
 
 from __future__ import annotations
 

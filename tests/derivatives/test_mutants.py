@@ -193,7 +193,7 @@ CASES = [
         AGREES,
     ),
     (
-        mutant("check", "if undecided else", "if False else", "a kink whose parts cancel is taken for a difference"),
+        mutant("findings", "if undecided is None:", "if True:", "a kink whose parts cancel is taken for a difference"),
         lambda x: (x - X.to(x)).relu(),
         CANNOT_TELL,
     ),

@@ -20,21 +20,28 @@ from vq_reference.testing.derivatives.step import Floats, Slope, slope
 from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
 from vq_reference.testing.derivatives.tape import Tape
 
+VectorProduct = Callable[[str, Tensor], dict[str, Tensor]]
+
 # torch's own custom functions: a reentrant checkpoint, and the identity that a full backward hook hangs on
 _CHECKPOINT, _HOOK = checkpoint.CheckpointFunction, BackwardHookFunction
 
 
 @contextmanager
-def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, Tensor], dict[str, Tensor]]]]:
-    """Run the program as it is; yield the outputs that carry a gradient, and (output name, g) -> J'g by autograd."""
+def vector_products(subject: Subject) -> Iterator[tuple[Outputs, list[str], VectorProduct]]:
+    """Run the program as it is; yield the outputs that carry a gradient, the names of the others, and J'g by autograd.
+
+    That is a function of an output's name and of g, and returns a tensor for each leaf.
+    """
     with subject.at() as (leaves, call):
-        outputs = {name: tensor for name, tensor in call(nullcontext()).items() if tensor.requires_grad}
+        found = call(nullcontext())
+        outputs = {name: tensor for name, tensor in found.items() if tensor.requires_grad}
+        constant = [name for name in found if name not in outputs]
 
         def product(name: str, cotangent: Tensor) -> dict[str, Tensor]:
             output, tensors = outputs[name], list(leaves.values())
-            found: list[Tensor | None]
+            grads: list[Tensor | None]
             try:
-                found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
+                grads = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
             except RuntimeError:
                 # a reentrant checkpoint refuses torch.autograd.grad, and nothing but backward shows what it does
                 if _CHECKPOINT.__name__ not in Graph([output], tensors).custom_functions():
@@ -42,13 +49,13 @@ def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, 
                 for tensor in tensors:
                     tensor.grad = None
                 output.backward(cotangent, retain_graph=True)  # type: ignore[no-untyped-call]
-                found = [tensor.grad for tensor in tensors]
+                grads = [tensor.grad for tensor in tensors]
             return {
                 leaf: torch.zeros_like(tensor) if grad is None else grad.detach().to_dense()
-                for (leaf, tensor), grad in zip(leaves.items(), found, strict=True)
+                for (leaf, tensor), grad in zip(leaves.items(), grads, strict=True)
             }
 
-        yield outputs, product
+        yield outputs, constant, product
 
 
 class DeclaredFunction:
