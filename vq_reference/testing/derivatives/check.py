@@ -24,6 +24,7 @@ def check_gradient(
     kwargs: Mapping[str, Any] | None = None,
     wrt: Sequence[Tensor | str] | None = None,
     declared: Mapping[type, Callable[..., Any]] | None = None,
+    dtype: torch.dtype = torch.float64,
     directions: int = 1,
     full: bool = False,
     seed: int = 0,
@@ -36,13 +37,14 @@ def check_gradient(
 
     function: an ``nn.Module``, or a callable that takes tensors and returns tensors, nested in dicts, lists, tuples or
     dataclasses. Of a compiled one the eager original is checked. Modules that a callable reaches through its closure
-    or globals belong to it. It runs in float64 on copies, so that neither its parameters, buffers and attributes nor
+    or globals belong to it. It runs on copies, in float64, so that neither its parameters, buffers and attributes nor
     the random number generators are changed.
     inputs, kwargs: what to call it with; any shapes, any dtypes. One tensor, or a sequence of arguments.
     wrt: what to differentiate by, as tensors or by name (``inputs[0]``, ``transform.weight``). By default all floating
     inputs and all parameters that require a gradient.
     declared: custom autograd.Function -> plain function, with stops in it, whose derivative the custom one claims to
     return. A custom Function that is on the way and not named here cannot be followed.
+    dtype: float32 for a program that casts to it by itself, and so cannot run in float64. Errors are that dtype's.
     directions: how many random directions, four runs each where the first step settles it.
     full: every entry of the Jacobians instead, four runs an input coordinate; see `GradientReport.jacobians`.
 
@@ -65,13 +67,15 @@ def check_gradient(
     """
     if directions < 1:
         raise ValueError(f"directions is {directions}: expected at least 1")
-    subject = Subject(function, inputs, kwargs or {}, wrt)
+    if dtype not in (torch.float64, torch.float32):
+        raise ValueError(f"dtype is {dtype}: expected torch.float64 or torch.float32")
+    subject = Subject(function, inputs, kwargs or {}, wrt, dtype)
     notes: tuple[str, ...] = ()
     if subject.hooked_late:
         notes += (f"hooks on .grad, which run after autograd, are not checked: {', '.join(subject.hooked_late)}",)
     if subject.was_compiled:
         notes += ("compiled: what was checked is the eager original",)
-    with compiling_nothing(), default_dtype(torch.float64):  # once, not in every run
+    with compiling_nothing(), default_dtype(dtype):  # once, not in every run
         plan = every_entry(subject, seed) if full else directional(subject, directions, seed)
         if not plan.outputs:
             reason = f"no output carries a gradient to {', '.join(subject.origin)}"

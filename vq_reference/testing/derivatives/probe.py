@@ -99,7 +99,7 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
                 for (name, x), part in zip(subject.origin.items(), parts, strict=True)
             }
             # a single number needs no weight, and is easier to read without
-            weights = {name: draw(y) if y.numel() > 1 else torch.ones_like(y) for name, y in live.items()}
+            weights = {name: _rounded(draw(y), y) if y.numel() > 1 else torch.ones_like(y) for name, y in live.items()}
             shares, sums = shares or {name: {} for name in live}, np.zeros((3, len(live)))
             for row, name in enumerate(live):
                 gradients = product(name, weights[name].to(live[name].dtype))
@@ -194,6 +194,11 @@ def _entries_of_size_one(seed: int) -> Callable[[Tensor], Tensor]:
         return entries.to(like.device)
 
     return draw
+
+
+def _rounded(weights: Tensor, like: Tensor) -> Tensor:
+    """Return weights that autograd, which takes them in the output's dtype, and the differences have in common."""
+    return weights.to(like.dtype).to(weights.dtype)
 
 
 def _joined(tensors: Point, order: Iterable[str]) -> Tensor:

@@ -91,7 +91,7 @@ class DeclaredFunction:
             for leaf in self._strangers(graph.other_leaves)
         ]
         on_the_way = [tensor.dtype for tensor in self.tape.coarse if tensor in graph]
-        self.coarsest = max((torch.float64, *on_the_way), key=lambda dtype: torch.finfo(dtype).eps)
+        self.coarsest = max((subject.dtype, *on_the_way), key=lambda dtype: torch.finfo(dtype).eps)
         self.unit_roundoff = torch.finfo(self.coarsest).eps / 2
         self.tape.coarse.clear()
         self._replays = True

@@ -22,7 +22,7 @@ Call = Callable[[AbstractContextManager[None]], Outputs]
 class Subject:
     """A module or callable, its inputs, and the tensors to differentiate by.
 
-    Each run is given copies of inputs, parameters and buffers, in float64, and the same random numbers. So nothing
+    Each run is given copies of inputs, parameters and buffers, in one dtype, and the same random numbers. So nothing
     that the run changes in place lasts, and two runs at the same point are the same run.
 
     origin: name -> float64 copy of each tensor to differentiate by. hooked_late: those whose ``.grad`` has hooks that
@@ -31,9 +31,14 @@ class Subject:
     """
 
     def __init__(
-        self, function: Callable[..., Any], inputs: Any, kwargs: Mapping[str, Any], wrt: Sequence[Tensor | str] | None
+        self,
+        function: Callable[..., Any],
+        inputs: Any,
+        kwargs: Mapping[str, Any],
+        wrt: Sequence[Tensor | str] | None,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
-        self.function = eager(function)
+        self.function, self.dtype = eager(function), dtype
         if not callable(self.function):
             raise TypeError(f"function is a {type(function).__name__}: expected an nn.Module or another callable")
         args = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
@@ -62,7 +67,10 @@ class Subject:
         self._names: dict[int, str] = {}
         for name, tensor in chosen.items():
             self._names.setdefault(id(tensor), name)  # a tensor given twice is one
-        self.origin = {name: chosen[name].detach().to(torch.float64, copy=True) for name in self._names.values()}
+        # what is run at, exactly: moved in float64, and rounded once
+        self.origin = {
+            name: chosen[name].detach().to(dtype).to(torch.float64, copy=True) for name in self._names.values()
+        }
         self._attributes, self._randomness = Attributes(self.modules), Randomness(self.modules)
         self.passes = 0
 
@@ -74,6 +82,7 @@ class Subject:
         backward through a checkpoint among it, belongs into the context of `at`.
         """
         leaves: dict[str, Tensor] = {}
+        dtype = self.dtype
         twins: dict[int, Tensor] = {}
 
         def copy(tensor: Tensor) -> Tensor:
@@ -81,11 +90,11 @@ class Subject:
                 name = self._names.get(id(tensor))
                 if name is None:
                     value = tensor.detach().clone()
-                    value = value.to(torch.float64) if tensor.is_floating_point() else value
+                    value = value.to(dtype) if tensor.is_floating_point() else value
                 elif direction is not None and name in direction:
-                    value = torch.add(self.origin[name], direction[name], alpha=t)
+                    value = torch.add(self.origin[name], direction[name], alpha=t).to(dtype)
                 else:
-                    value = self.origin[name].clone()
+                    value = self.origin[name].to(dtype, copy=True)
                 twins[id(tensor)] = twin = _in_place_of(tensor, value, name is not None)
                 if name is not None:
                     leaves[name] = twin
@@ -109,7 +118,7 @@ class Subject:
             }
 
         try:
-            with default_dtype(torch.float64), torch.enable_grad():
+            with default_dtype(dtype), torch.enable_grad():
                 yield leaves, call
         finally:
             self._attributes.put_back()
