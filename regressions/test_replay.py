@@ -1,7 +1,7 @@
 """Autograd against replay: the module's gradients are the differences of its own run with its stops held.
 
-Neither the oracle nor a closed form has a part in it: those are in `test_derivatives.py`, and in `test_gradient_bugs.py`
-on the releases that have a bug.
+Neither the oracle nor a closed form has a part in it: `test_derivatives.py` has those, and `test_gradient_bugs.py` both
+of them on releases with a bug in their gradient.
 """
 
 from __future__ import annotations

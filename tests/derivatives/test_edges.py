@@ -83,3 +83,41 @@ def test_a_draw_with_an_implicit_derivative_is_named(name):
         return getattr(torch.distributions, name)(*arguments).rsample()
 
     assert check_gradient(program, X).verdict is Verdict.CANNOT_TELL
+
+
+class Casting(nn.Module):
+    """Computes in float32 whatever it is given, as vector-quantize-pytorch did up to 1.23."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+        self.layer.weight.register_hook(lambda g: scale * g)
+
+    def forward(self, x):
+        y = self.layer(x.float())
+        return y + (y.round() - y).detach(), y.square().mean()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_program_that_casts_to_float32_is_checked_in_float32(full):
+    with pytest.raises(RuntimeError, match="dtype"):
+        check_gradient(Casting(), X)
+    report = check_gradient(Casting(), X, full=full, dtype=torch.float32)
+    assert report.agrees, report
+    assert report.notes == ("a gradient passes torch.float32: the errors are that dtype's",)
+    # a third of the digits are resolved: 2^−8
+    wrong = check_gradient(Casting(1 + 2.0**-6), X, full=full, dtype=torch.float32)
+    assert wrong.verdict is Verdict.DIFFERS, wrong
+    assert wrong.discrepancy.of.split(" / d ")[1].startswith("layer.weight")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_is_run_in_the_dtype_that_was_asked_for(dtype):
+    seen = []
+
+    def program(x, y):
+        seen.append((x.dtype, y.dtype, torch.rand(1).dtype))
+        return x * y
+
+    assert check_gradient(program, (X, X.double()), dtype=dtype).agrees
+    assert set(seen) == {(dtype,) * 3}

@@ -170,6 +170,7 @@ def test_modules_are_found_behind_methods_partials_and_objects():
         ({"wrt": [torch.ones(2)]}, ValueError, r"wrt\[0\] is a tensor of shape \(2,\)"),
         ({"wrt": []}, ValueError, "nothing to differentiate by"),
         ({"directions": 0}, ValueError, "directions is 0"),
+        ({"dtype": torch.float16}, ValueError, "dtype is torch.float16: expected torch.float64 or torch.float32"),
         ({"inputs": (X, torch.arange(3)), "wrt": ["inputs[1]"]}, TypeError, r"inputs\[1\], is torch.int64"),
     ],
 )
