@@ -121,3 +121,41 @@ def test_all_is_run_in_the_dtype_that_was_asked_for(dtype):
 
     assert check_gradient(program, (X, X.double()), dtype=dtype).agrees
     assert set(seen) == {(dtype,) * 3}
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_complex_parameter_is_named(wrong):
+    class Complex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, dtype=torch.complex64))
+            if wrong:
+                self.weight.register_hook(lambda g: 2 * g)
+
+        def forward(self, x):
+            return (x * self.weight).abs()
+
+    report = check_gradient(Complex(), X)
+    assert (report.verdict, report.reason) == (Verdict.CANNOT_TELL, "weight is complex: only real tensors are moved")
+    assert check_gradient(Complex(), X, wrt=["inputs[0]"]).agrees
+
+
+class Adversaries(nn.Module):
+    """A critic that is frozen where the generator learns, and whose own loss takes what is generated as it is."""
+
+    def __init__(self, frozen: bool) -> None:
+        super().__init__()
+        self.generator, self.critic, self.frozen = nn.Linear(6, 6), nn.Linear(6, 1), frozen
+
+    def forward(self, x):
+        self.critic.requires_grad_(not self.frozen)
+        fooled = self.critic(self.generator(x)).mean()
+        self.critic.requires_grad_()
+        return fooled, self.critic(self.generator(x).detach()).mean()
+
+
+def test_a_parameter_that_is_switched_off_in_the_program_is_named():
+    assert check_gradient(Adversaries(frozen=False), X).agrees
+    report = check_gradient(Adversaries(frozen=True), X)
+    assert report.reason == "requires_grad is switched off within the program"
+    assert check_gradient(lambda x: x.exp().requires_grad_().sin(), X).agrees

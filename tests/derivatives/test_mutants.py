@@ -121,6 +121,33 @@ def clamped_within_its_bounds(x):
     return y * 2
 
 
+def on_a_leaf_of_its_own(x):
+    shift = torch.zeros_like(x).requires_grad_()
+    with torch.no_grad():
+        shift.add_(1)
+    return x * shift.detach()
+
+
+class SwitchedOff(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        self.weight.requires_grad_(False)
+        return y + super().forward(x)
+
+
+class Renormalized(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.weight.mul_(2)
+        return super().forward(x)
+
+
+RENORMALIZED = Renormalized(3, 3)
+
+
 def mutant(module: str, replace: str, by: str, why: str) -> Mutant:
     return Mutant(why, f"vq_reference.testing.derivatives.{module}", replace, by, why, killed_by="test_mutants")
 
@@ -236,6 +263,21 @@ CASES = [
         mutant("subject", "if live and tensor.is_leaf:", "if False:", "hooks are lost"),
         Attribute(),
         DIFFERS,
+    ),
+    (
+        mutant("sides", "or tensor in graph]", "or True]", "what happens off the way is refused"),
+        on_a_leaf_of_its_own,
+        AGREES,
+    ),
+    (
+        mutant("sides", "if id(tensor) in ours or", "if", "a parameter that is written in place passes"),
+        RENORMALIZED,
+        CANNOT_TELL,
+    ),
+    (
+        mutant("modes", "if not on and", "if False and", "a parameter that is switched off passes"),
+        SwitchedOff(),
+        CANNOT_TELL,
     ),
     (
         mutant("structure", 'hasattr(value, "__dict__")', "False", "outputs in objects are overlooked"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from types import SimpleNamespace
 
@@ -162,6 +163,29 @@ class Attribute(Program):
         return self.layer(x) * self.codes
 
 
+class AdversarialExamples(Program):
+    """Found by steps of an optimizer in forward, on a leaf of its own, with a backward that no parameter keeps."""
+
+    def forward(self, x):
+        shift = torch.zeros_like(x).requires_grad_()
+        optimizer = torch.optim.SGD([shift], 0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (-self.layer(x.detach() + shift).square().mean()).backward()
+            optimizer.step()
+        return spoilt(self.layer(x + shift.detach()), self.wrong).square().mean()
+
+
+class NestedObjects(Program):
+    """What is wrong is returned in an object's list, in an object that leads back to itself."""
+
+    def forward(self, x):
+        h = self.layer(x)
+        inner = SimpleNamespace(losses=[spoilt(h, self.wrong).square().mean()])
+        inner.itself = inner
+        return SimpleNamespace(out=h, inner=inner)
+
+
 class Recomputed(Program):
     """A checkpoint, whose second run sees what the first has left in a buffer."""
 
@@ -206,6 +230,19 @@ def of_a_list(wrong):
     return lambda x: layers[1](layers[0](x).tanh())
 
 
+def behind_a_wrapper(wrong):
+    """`wraps` gives it the name and the module of a function of torch's."""
+    layer = nn.Linear(6, 6)
+    if wrong:
+        layer.weight.register_hook(lambda g: 2 * g)
+
+    @functools.wraps(functional.relu)
+    def wrapped(x):
+        return layer(x)
+
+    return lambda x: wrapped(x).sin()
+
+
 def weights_by_parametrization(wrong):
     class Signs(nn.Module):
         def forward(self, w):
@@ -227,8 +264,8 @@ def recurrent(wrong):
 
 PROGRAMS = [
     SelfDistillation, MixtureOfExperts, GradientReversal, Gumbel, MovingStatistics, StochasticDepth, SecondStep,
-    GradientPenalty, Distribution, Namespace, Attribute, Recomputed, SafeRoot, of_a_plain_object, of_a_list,
-    weights_by_parametrization, recurrent,
+    GradientPenalty, AdversarialExamples, Distribution, Namespace, NestedObjects, Attribute, Recomputed, SafeRoot,
+    of_a_plain_object, of_a_list, behind_a_wrapper, weights_by_parametrization, recurrent,
 ]  # fmt: skip
 
 

@@ -66,7 +66,8 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         carries = bool(live) and torch.is_grad_enabled()
         if not carries and any(tensor.requires_grad for tensor in written):
             if not is_idle(op, func, args, kwargs):
-                self.tape.obstacle(f"{op.name} changes a tensor in place that carries a gradient, in a no_grad region")
+                what = f"{op.name} changes a tensor in place that carries a gradient, in a no_grad region"
+                self.tape.suspects += [(what, tensor) for tensor in written if tensor.requires_grad]
             return self.tape.computed(op.name, compute, indices=False)
         if carries and has_its_own_derivative(op, args):
             self.tape.obstacle(f"{op.name} has a derivative of its own, which is not that of what it computes")
@@ -106,7 +107,8 @@ def _is_real(tensor: Tensor) -> bool:
 
 _READ_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _WRITE_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
-_WATCHED = frozenset((_READ_DATA, _WRITE_DATA, Tensor.tolist, Tensor.detach_))
+_SWITCHES = (Tensor.requires_grad_, torch.Tensor.requires_grad.__set__)  # type: ignore[attr-defined]
+_WATCHED = frozenset((_READ_DATA, _WRITE_DATA, Tensor.tolist, Tensor.detach_, *_SWITCHES))
 
 
 class _Attributes(TorchFunctionMode):
@@ -130,6 +132,11 @@ class _Attributes(TorchFunctionMode):
             if func == _READ_DATA:
                 self.tape.alias(result)
             return result
+        if func in _SWITCHES:
+            on = args[1] if len(args) > 1 else kwargs.get("requires_grad", True)
+            if not on and not self.tape.replaying:
+                self.tape.suspects.append(("requires_grad is switched off within the program", subject))
+            return compute()
         if func == _WRITE_DATA:
             self.tape.obstacle("Tensor.data is assigned on a tensor that carries a gradient")
             return compute()

@@ -54,7 +54,8 @@ def _is_program(value: Any) -> bool:
         return True
     if not (inspect.isfunction(value) or inspect.ismethod(value)):
         return False
-    return not (value.__module__ or "").startswith("torch.")
+    # not its __module__, which functools.wraps takes from another
+    return not str(getattr(value, "__globals__", {}).get("__name__", "")).startswith("torch.")
 
 
 def _is_object(value: Any) -> bool:

@@ -36,6 +36,8 @@ def vector_products(subject: Subject) -> Iterator[tuple[Outputs, list[str], Vect
         found = call(nullcontext())
         outputs = {name: tensor for name, tensor in found.items() if tensor.requires_grad}
         constant = [name for name in found if name not in outputs]
+        for leaf in leaves.values():
+            leaf.requires_grad_()  # the program may have switched it off
 
         def product(name: str, cotangent: Tensor) -> dict[str, Tensor]:
             output, tensors = outputs[name], list(leaves.values())
@@ -85,15 +87,21 @@ class DeclaredFunction:
             if name != _HOOK.__name__
         ]
         self.obstacles += self.tape.obstacles
+        if not subject.is_chosen:
+            self.obstacles += [f"{name} is complex: only real tensors are moved" for name in subject.complex]
+        ours = {id(leaf) for leaf in leaves.values()}
+        on_the_way = [what for what, tensor in self.tape.suspects if id(tensor) in ours or tensor in graph]
+        self.obstacles += dict.fromkeys(on_the_way)
         self.obstacles += [
             f"a tensor of shape {tuple(leaf.shape)} requires a gradient and is neither an input nor a known module's: "
             "pass it as an input, or name in wrt what to differentiate by"
             for leaf in self._strangers(graph.other_leaves)
         ]
-        on_the_way = [tensor.dtype for tensor in self.tape.coarse if tensor in graph]
-        self.coarsest = max((subject.dtype, *on_the_way), key=lambda dtype: torch.finfo(dtype).eps)
+        passed = [tensor.dtype for tensor in self.tape.coarse if tensor in graph]
+        self.coarsest = max((subject.dtype, *passed), key=lambda dtype: torch.finfo(dtype).eps)
         self.unit_roundoff = torch.finfo(self.coarsest).eps / 2
         self.tape.coarse.clear()
+        self.tape.suspects.clear()
         self._replays = True
 
     def _strangers(self, leaves: list[Tensor]) -> list[Tensor]:

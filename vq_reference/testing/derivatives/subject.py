@@ -26,8 +26,8 @@ class Subject:
     that the run changes in place lasts, and two runs at the same point are the same run.
 
     origin: name -> float64 copy of each tensor to differentiate by. hooked_late: those whose ``.grad`` has hooks that
-    run after autograd. was_compiled: see `state.compiled`. is_chosen: what to differentiate by was named. passes: runs
-    made so far.
+    run after autograd. was_compiled: see `state.compiled`. is_chosen: what to differentiate by was named. complex:
+    names of the tensors that require a gradient and cannot be moved. passes: runs made so far.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Subject:
         available = {name: tensor for name, tensor in found.items() if id(tensor) in replaced}
         named = _parameters(roots)
         self.is_chosen = wrt is not None
+        self.complex = [name for name, t in {**available, **named}.items() if t.is_complex() and t.requires_grad]
         chosen = _choose(available, named, wrt)
         self.hooked_late = [n for n, t in chosen.items() if getattr(t, "_post_accumulate_grad_hooks", None)]
         if not chosen:
