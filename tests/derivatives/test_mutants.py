@@ -138,6 +138,18 @@ class SwitchedOff(nn.Linear):
         return y + super().forward(x)
 
 
+class TwoNames(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.ones(3))
+        self.second = self.codes.data
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * self.codes
+        self.second.mul_(2)
+        return y
+
+
 class Renormalized(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -278,6 +290,11 @@ CASES = [
         mutant("modes", "if not on and", "if False and", "a parameter that is switched off passes"),
         SwitchedOff(),
         CANNOT_TELL,
+    ),
+    (
+        mutant("state", "if address and len(tensors) > 1", "if False", "two names for one memory come apart"),
+        TwoNames(),
+        DIFFERS,
     ),
     (
         mutant("structure", 'hasattr(value, "__dict__")', "False", "outputs in objects are overlooked"),

@@ -104,6 +104,25 @@ class MovingStatistics(Program):
         return y
 
 
+class TwoNames(Program):
+    """A buffer is moved by its second name before it is used, or after autograd saved it."""
+
+    def __init__(self, wrong):
+        super().__init__(wrong)
+        self.register_buffer("codes", torch.randn(2, 6))
+        self.first = self.codes.data[0]
+
+    def forward(self, x):
+        first = self.codes[0].clone()
+        if not self.wrong:
+            self.first.mul_(0.9)
+        y = self.layer(x) * self.codes[0]
+        if self.wrong:
+            self.first.mul_(0.9)
+        assert torch.equal(self.codes[0], 0.9 * first)
+        return y
+
+
 class StochasticDepth(Program):
     """What is drawn comes from the module's own generators, of NumPy's and of Python's."""
 
@@ -263,9 +282,9 @@ def recurrent(wrong):
 
 
 PROGRAMS = [
-    SelfDistillation, MixtureOfExperts, GradientReversal, Gumbel, MovingStatistics, StochasticDepth, SecondStep,
-    GradientPenalty, AdversarialExamples, Distribution, Namespace, NestedObjects, Attribute, Recomputed, SafeRoot,
-    of_a_plain_object, of_a_list, behind_a_wrapper, weights_by_parametrization, recurrent,
+    SelfDistillation, MixtureOfExperts, GradientReversal, Gumbel, MovingStatistics, TwoNames, StochasticDepth,
+    SecondStep, GradientPenalty, AdversarialExamples, Distribution, Namespace, NestedObjects, Attribute, Recomputed,
+    SafeRoot, of_a_plain_object, of_a_list, behind_a_wrapper, weights_by_parametrization, recurrent,
 ]  # fmt: skip
 
 

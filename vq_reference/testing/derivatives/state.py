@@ -68,6 +68,8 @@ class Attributes:
     """The attributes of some modules, parameters and buffers among them, as they stand now.
 
     The tensors themselves are not copied: a run is given copies in their place, and never touches them.
+
+    shared: addresses of the memory that more than one of the constant ones lie in.
     """
 
     TABLES = ("_parameters", "_buffers", "_modules")
@@ -83,6 +85,13 @@ class Attributes:
                 self._tensors += (
                     (module, place, name, value) for name, value in values.items() if _holds_tensors(value)
                 )
+        # memory that several of them are names for: what is written by one name is read by the other
+        owners: dict[int, set[int]] = {}
+        for *_, value in self._tensors:
+            for tensor in tree_flatten(value)[0]:
+                if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.requires_grad:
+                    owners.setdefault(tensor.untyped_storage().data_ptr(), set()).add(id(tensor))
+        self.shared = {address for address, tensors in owners.items() if address and len(tensors) > 1}
         self._compiled = [m for m in modules if eager(m) is not m]
         self._compiled_in_place = [m for m in modules if vars(m).get("_compiled_call_impl") is not None]
 

@@ -85,13 +85,13 @@ class Subject:
         leaves: dict[str, Tensor] = {}
         dtype = self.dtype
         twins: dict[int, Tensor] = {}
+        memories: dict[tuple[int, torch.dtype], Tensor] = {}
 
         def copy(tensor: Tensor) -> Tensor:
             if id(tensor) not in twins:
                 name = self._names.get(id(tensor))
                 if name is None:
-                    value = tensor.detach().clone()
-                    value = value.to(dtype) if tensor.is_floating_point() else value
+                    value = self._constant(tensor, memories)
                 elif direction is not None and name in direction:
                     value = torch.add(self.origin[name], direction[name], alpha=t).to(dtype)
                 else:
@@ -124,6 +124,20 @@ class Subject:
         finally:
             self._attributes.put_back()
             self._randomness.put_back()
+
+    def _constant(self, tensor: Tensor, memories: dict[tuple[int, torch.dtype], Tensor]) -> Tensor:
+        """Return a copy of what is not differentiated by; of two names for the same memory, two names for its copy."""
+        shared = tensor.layout is torch.strided and tensor.untyped_storage().data_ptr() in self._attributes.shared
+        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+        if not shared or tensor.requires_grad:
+            return tensor.detach().to(dtype, copy=True)
+        storage = tensor.untyped_storage()
+        key = storage.data_ptr(), tensor.dtype
+        if key not in memories:
+            size = storage.nbytes() // tensor.element_size()
+            memories[key] = tensor.new_empty(0).set_(storage, 0, (size,), (1,)).to(dtype, copy=True)
+        # by `data`: whether a write is seen by autograd is not known of the original, and looked for by its effect
+        return memories[key].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset()).data
 
 
 def _parameters(roots: Mapping[str, nn.Module]) -> dict[str, Tensor]:
