@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -159,3 +161,17 @@ def test_a_parameter_that_is_switched_off_in_the_program_is_named():
     report = check_gradient(Adversaries(frozen=True), X)
     assert report.reason == "requires_grad is switched off within the program"
     assert check_gradient(lambda x: x.exp().requires_grad_().sin(), X).agrees
+
+
+def test_a_part_that_runs_in_another_thread_is_named():
+    """Its stops are not seen: without this, a right program would differ."""
+
+    def token(x):
+        return x * x.round().detach()
+
+    def program(x):
+        with ThreadPoolExecutor(2) as pool:
+            return torch.stack(list(pool.map(token, x)))
+
+    assert check_gradient(program, X).reason == "a part of it runs in other threads, where nothing can be followed"
+    assert check_gradient(lambda x: torch.stack(list(map(token, x))), X).agrees

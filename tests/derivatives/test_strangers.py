@@ -267,7 +267,7 @@ def weights_by_parametrization(wrong):
         def forward(self, w):
             return w + (w.sign() - w).detach()
 
-    layer = nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3))
     nn.utils.parametrize.register_parametrization(layer, "bias", Signs())
     if wrong:
         layer.parametrizations.bias.original.register_hook(lambda g: g + 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.modules._functions import BackwardHookFunction
 from torch.utils import checkpoint
 
-from vq_reference.testing.derivatives.graph import Graph
+from vq_reference.testing.derivatives.graph import Graph, next_number
 from vq_reference.testing.derivatives.modes import following
 from vq_reference.testing.derivatives.state import standing_in
 from vq_reference.testing.derivatives.step import Floats, Slope, slope
@@ -76,8 +76,10 @@ class DeclaredFunction:
             **functions,
         }
         with subject.at() as (leaves, call):
+            first = next_number()
             with standing_in(self._functions):
                 outputs = call(following(self.tape))
+            last = next_number()
             live = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
             graph = Graph(live.values(), leaves.values())
         self.outputs = {name: tensor.detach() for name, tensor in live.items()}
@@ -87,6 +89,10 @@ class DeclaredFunction:
             if name != _HOOK.__name__
         ]
         self.obstacles += self.tape.obstacles
+        # of another device, autograd computes in threads of its own, and those are followed
+        on_cpu = all(tensor.device.type == "cpu" for tensor in (*leaves.values(), *live.values()))
+        if on_cpu and graph.made_elsewhere(first, last):
+            self.obstacles.append("a part of it runs in other threads, where nothing can be followed")
         if not subject.is_chosen:
             self.obstacles += [f"{name} is complex: only real tensors are moved" for name in subject.complex]
         ours = {id(leaf) for leaf in leaves.values()}
