@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import approx_fprime
 
 from vq_reference.arguments import Array
@@ -27,12 +28,16 @@ from vq_reference.estimators import ESTIMATORS
 from vq_reference.simvq import SimVQ
 from vq_reference.testing import bounds
 from vq_reference.testing.adapters.implementation import Cotangent, Implementation
+from vq_reference.testing.adapters.lasting import Start, Wanted
+from vq_reference.testing.adapters.lasting_torch import LastingTorch
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.adapters.sim_vq import reference_module
+from vq_reference.testing.adapters.vector_quantize import ACCESS, module_of
 from vq_reference.testing.closed_forms import arrived, loss_of
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.strategies import Case, cotangents, transform_cases
+from vq_reference.vector_quantize import VectorQuantize
 
 STEP = 2.0**-12
 GRID = 2.0**-5
@@ -186,6 +191,20 @@ def rounding(declared: Declared, at: Array, function: Callable[..., float]) -> f
     return float(bound)
 
 
+def encoder_half_by_formula(layer: VectorQuantize, x: Array, g: Array, g_loss: float) -> Array:
+    gradients = layer.gradients(x, g, g_loss)
+    assert not gradients.codes.any()
+    return gradients.x
+
+
+def encoder_half_by_autograd(layer: VectorQuantize, x: Array, g: Array, g_loss: float) -> Array:
+    module = LastingTorch(module_of(Wanted(layer), torch.float64), ACCESS, torch.float64)
+    reply = module(x, Start(g, [g_loss]))
+    assert reply.reached is not None
+    assert not reply.reached.parameters, "codes that are not trained are no parameters"
+    return arrived(reply.reached.x, x)
+
+
 IMPLEMENTATIONS = {"oracle": oracle(), "module": reference_module(dtype="float64")}
 
 
@@ -209,6 +228,25 @@ def test_every_gradient_is_the_difference_of_the_declared_function(name, estimat
     for what, (at, function) in moves(declared).items():
         actual = arrived(gradients[what], at)
         assert_within(f"∂/∂({what})", actual, central(function, at), rounding(declared, at, function))
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("estimator", ["straight_through", "rotation"])
+@pytest.mark.parametrize("gradient", [encoder_half_by_formula, encoder_half_by_autograd])
+def test_the_encoder_half_alone_is_the_difference_of_the_declared_function(gradient, estimator, start):
+    """Of codes that are not trained. As a function of x, the codebook half of `Declared` is a constant."""
+    whole = replace(layer_of((3, 3)), estimator=estimator, beta=2.0, commitment_weight=0.75)
+    x = np.round(np.random.default_rng(1).uniform(-1, 1, (7, 3)) / GRID) * GRID
+    g, g_loss = STARTS[start][0] * cotangents(Case(whole, x)), STARTS[start][1]
+    alone = VectorQuantize(
+        whole.codebook[None], estimator=estimator, beta=whole.beta, commitment_weight=whole.commitment_weight
+    )
+    declared = Declared(whole, x, whole.forward(x).indices, g, g_loss)
+    at, function = moves(declared)["x"]
+    assert_within("∂/∂x", gradient(alone, x, g, g_loss), central(function, at), rounding(declared, at, function))
+    square = np.mean((x - whole.codebook[declared.indices]) ** 2)
+    value = alone.commitment_weight * alone.beta * square
+    assert_within("ℓ", alone.forward(x).loss, value, bounds.mean_square(x.size, U) * value)
 
 
 @pytest.mark.parametrize("widths", TRANSFORMS)

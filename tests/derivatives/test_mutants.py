@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -67,6 +69,95 @@ def write_through_data(x):
     y = x * 2
     y.data.clamp_(-1, 1)
     return y
+
+
+def through_an_object(x):
+    return TRAINER.model(x)
+
+
+class Spoilt(nn.Module):
+    """A linear layer with a wrong gradient, in a place where it has to be looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3).double()
+        self.layer.weight.register_hook(lambda g: 2 * g)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+TRAINER = SimpleNamespace(model=Spoilt())
+LAYERS = [Spoilt()]
+CODES = torch.randn(3, dtype=torch.float64, requires_grad=True)
+
+
+class Drawing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = np.random.default_rng(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(self.generator.normal())
+
+
+class Attribute(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes = torch.randn(3, requires_grad=True)
+        self.codes.register_hook(lambda g: 2 * g)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.codes
+
+
+def returned_in_an_object(x):
+    return x.sin(), SimpleNamespace(loss=tampered(x))
+
+
+def clamped_within_its_bounds(x):
+    y = x.sin()
+    y.detach().clamp_(-1, 1)
+    return y * 2
+
+
+def on_a_leaf_of_its_own(x):
+    shift = torch.zeros_like(x).requires_grad_()
+    with torch.no_grad():
+        shift.add_(1)
+    return x * shift.detach()
+
+
+class SwitchedOff(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        self.weight.requires_grad_(False)
+        return y + super().forward(x)
+
+
+class TwoNames(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.ones(3))
+        self.second = self.codes.data
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * self.codes
+        self.second.mul_(2)
+        return y
+
+
+class Renormalized(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.weight.mul_(2)
+        return super().forward(x)
+
+
+RENORMALIZED = Renormalized(3, 3)
 
 
 def mutant(module: str, replace: str, by: str, why: str) -> Mutant:
@@ -141,7 +232,7 @@ CASES = [
         AGREES,
     ),
     (
-        mutant("check", "if undecided else", "if False else", "a kink whose parts cancel is taken for a difference"),
+        mutant("findings", "if undecided is None:", "if True:", "a kink whose parts cancel is taken for a difference"),
         lambda x: (x - X.to(x)).relu(),
         CANNOT_TELL,
     ),
@@ -158,6 +249,66 @@ CASES = [
     (
         mutant("sides", "self.tape.unfollowed(_HOOK.apply)", "_HOOK.apply", "a hook's identity is taken for a stop"),
         Hooked(),
+        AGREES,
+    ),
+    (
+        mutant("reach", "or _is_object(value):", "or False:", "objects are not looked into"),
+        through_an_object,
+        DIFFERS,
+    ),
+    (
+        mutant("reach", "or isinstance(value, _CONTAINERS)", "or False", "lists are not looked into"),
+        lambda x: LAYERS[0](x),
+        DIFFERS,
+    ),
+    (
+        mutant("sides", "for leaf in self._strangers(graph.other_leaves)", "for leaf in []", "leaves are overlooked"),
+        lambda x: x * CODES,
+        CANNOT_TELL,
+    ),
+    (
+        mutant("sides", "if any(leaf is other for other in again)", "if True", "a leaf of one run is a trained one"),
+        lambda x: x.detach().requires_grad_() * x,
+        AGREES,
+    ),
+    (
+        mutant("subject", "if live and tensor.is_leaf:", "if False:", "hooks are lost"),
+        Attribute(),
+        DIFFERS,
+    ),
+    (
+        mutant("sides", "or tensor in graph]", "or True]", "what happens off the way is refused"),
+        on_a_leaf_of_its_own,
+        AGREES,
+    ),
+    (
+        mutant("sides", "if id(tensor) in ours or", "if", "a parameter that is written in place passes"),
+        RENORMALIZED,
+        CANNOT_TELL,
+    ),
+    (
+        mutant("modes", "if not on and", "if False and", "a parameter that is switched off passes"),
+        SwitchedOff(),
+        CANNOT_TELL,
+    ),
+    (
+        mutant("state", "if address and len(tensors) > 1", "if False", "two names for one memory come apart"),
+        TwoNames(),
+        DIFFERS,
+    ),
+    (
+        mutant("structure", 'hasattr(value, "__dict__")', "False", "outputs in objects are overlooked"),
+        returned_in_an_object,
+        DIFFERS,
+    ),
+    (
+        mutant("state", "isinstance(value, np.random.Generator)", "False", "NumPy's generators go on"),
+        Drawing(),
+        AGREES,
+    ),
+    (
+        mutant("ops", "return torch.equal(tried, args[0])", "return False", "an idle clamp is refused"),
+        clamped_within_its_bounds,
         AGREES,
     ),
 ]

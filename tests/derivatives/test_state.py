@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_a_shared_parameter_is_one_tensor_and_a_repeated_input_too():
     for full in (False, True):
         report = check_gradient(torch.mul, (X, X), full=full)
         assert report.agrees, report
-        assert report.no_gradient == ()
+        assert report.unreached == ()
 
 
 def test_what_to_differentiate_by_may_be_named_or_given():
@@ -169,6 +170,7 @@ def test_modules_are_found_behind_methods_partials_and_objects():
         ({"wrt": [torch.ones(2)]}, ValueError, r"wrt\[0\] is a tensor of shape \(2,\)"),
         ({"wrt": []}, ValueError, "nothing to differentiate by"),
         ({"directions": 0}, ValueError, "directions is 0"),
+        ({"dtype": torch.float16}, ValueError, "dtype is torch.float16: expected torch.float64 or torch.float32"),
         ({"inputs": (X, torch.arange(3)), "wrt": ["inputs[1]"]}, TypeError, r"inputs\[1\], is torch.int64"),
     ],
 )
@@ -184,7 +186,10 @@ def test_a_scripted_program_is_named():
     scripted = torch.jit.script(squared)
     with pytest.raises(TypeError, match="scripted is a ScriptFunction"):
         check_gradient(lambda x: scripted(x), X)
-    hidden = [scripted]
+    scripts = [scripted]
+    with pytest.raises(TypeError, match=r"scripts\.0 is a ScriptFunction"):
+        check_gradient(lambda x: scripts[0](x), X)
+    hidden = SimpleNamespace(inner=SimpleNamespace(run=scripted))
     for _ in range(2):  # TorchScript looks at a function twice before it takes its gradient over
         scripted(X.double().requires_grad_())
-    assert "torch::jit::" in check_gradient(lambda x: hidden[0](x), X).reason
+    assert "torch::jit::" in check_gradient(lambda x: hidden.inner.run(x), X).reason

@@ -303,7 +303,7 @@ def test_stops_in_the_wrong_place_are_consistent_and_are_not_refused():
     missing = check_gradient(lambda x, q: x + (q - x), (X, Q))
     assert swapped.agrees, swapped
     assert missing.agrees, missing
-    assert missing.no_gradient == ("inputs[0]",)
+    assert missing.unreached == ("inputs[0]",)
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -1,7 +1,8 @@
 """Cases on releases, in one process: ``python -m vq_reference.testing.cases.worker``.
 
 Reads jobs as JSON on standard input, ``[{"distribution": ..., "version": ..., "path": ..., "cases": [...]}, ...]``, and
-writes ``[{case id: what was measured, or a string}, ...]`` on standard output, in that order.
+writes ``[{case id: what was measured, or a string}, ...]`` on standard output, in that order. A job with ``"replay":
+{case id: dtype}`` is replayed as well: then it is ``{case id: [what was measured, what replay says], or a string}``.
 
 Torch is imported once, and every release in a fork of this process: an import of torch takes longer than all cases.
 """
@@ -24,6 +25,7 @@ import torch
 from vq_reference.testing.cases.case import Case, encoded
 from vq_reference.testing.cases.makers import lucidrains
 from vq_reference.testing.cases.measure import measure
+from vq_reference.testing.cases.replay import replay
 from vq_reference.testing.releases import Release
 
 # what releases import, and no release changes
@@ -43,6 +45,8 @@ def on_release(job: Mapping[str, Any]) -> dict[str, Any]:
     for case in cases:
         try:
             found[case.id] = encoded(measure(case, lucidrains()))
+            if "replay" in job:
+                found[case.id] = [found[case.id], replay(case, lucidrains(), job["replay"][case.id])]
         except Exception as error:
             found[case.id] = _said(error)
     return found

@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vq_reference.testing.derivatives.compare import compare
-from vq_reference.testing.derivatives.kinks import beside_a_kink
-from vq_reference.testing.derivatives.locate import locate
-from vq_reference.testing.derivatives.probe import Plan, Probe, directional, every_entry
-from vq_reference.testing.derivatives.report import Comparison, GradientReport, Verdict
+from vq_reference.testing.derivatives.findings import Findings, along_directions, entry_by_entry
+from vq_reference.testing.derivatives.probe import directional, every_entry
+from vq_reference.testing.derivatives.report import GradientReport, Verdict
 from vq_reference.testing.derivatives.sides import DeclaredFunction
 from vq_reference.testing.derivatives.state import compiling_nothing, default_dtype
-from vq_reference.testing.derivatives.subject import Outputs, Subject
+from vq_reference.testing.derivatives.subject import Subject
 from vq_reference.testing.derivatives.tape import DivergedError
 
 
@@ -26,6 +24,7 @@ def check_gradient(
     kwargs: Mapping[str, Any] | None = None,
     wrt: Sequence[Tensor | str] | None = None,
     declared: Mapping[type, Callable[..., Any]] | None = None,
+    dtype: torch.dtype = torch.float64,
     directions: int = 1,
     full: bool = False,
     seed: int = 0,
@@ -38,15 +37,16 @@ def check_gradient(
 
     function: an ``nn.Module``, or a callable that takes tensors and returns tensors, nested in dicts, lists, tuples or
     dataclasses. Of a compiled one the eager original is checked. Modules that a callable reaches through its closure
-    or globals belong to it. It runs in float64 on copies, so that neither its parameters, buffers and attributes nor
+    or globals belong to it. It runs on copies, in float64, so that neither its parameters, buffers and attributes nor
     the random number generators are changed.
     inputs, kwargs: what to call it with; any shapes, any dtypes. One tensor, or a sequence of arguments.
     wrt: what to differentiate by, as tensors or by name (``inputs[0]``, ``transform.weight``). By default all floating
     inputs and all parameters that require a gradient.
     declared: custom autograd.Function -> plain function, with stops in it, whose derivative the custom one claims to
     return. A custom Function that is on the way and not named here cannot be followed.
+    dtype: float32 for a program that casts to it by itself, and so cannot run in float64. Errors are that dtype's.
     directions: how many random directions, four runs each where the first step settles it.
-    full: every entry of the Jacobian instead, four runs an input coordinate.
+    full: every entry of the Jacobians instead, four runs an input coordinate; see `GradientReport.jacobians`.
 
     The comparison has no tolerance: the bound is the error of the finite difference (`step.slope`, `compare.noise_of`).
     Returns a `GradientReport`; raises TypeError or ValueError for arguments that make no sense, and whatever the
@@ -67,13 +67,15 @@ def check_gradient(
     """
     if directions < 1:
         raise ValueError(f"directions is {directions}: expected at least 1")
-    subject = Subject(function, inputs, kwargs or {}, wrt)
+    if dtype not in (torch.float64, torch.float32):
+        raise ValueError(f"dtype is {dtype}: expected torch.float64 or torch.float32")
+    subject = Subject(function, inputs, kwargs or {}, wrt, dtype)
     notes: tuple[str, ...] = ()
     if subject.hooked_late:
         notes += (f"hooks on .grad, which run after autograd, are not checked: {', '.join(subject.hooked_late)}",)
     if subject.was_compiled:
         notes += ("compiled: what was checked is the eager original",)
-    with compiling_nothing(), default_dtype(torch.float64):  # once, not in every run
+    with compiling_nothing(), default_dtype(dtype):  # once, not in every run
         plan = every_entry(subject, seed) if full else directional(subject, directions, seed)
         if not plan.outputs:
             reason = f"no output carries a gradient to {', '.join(subject.origin)}"
@@ -84,68 +86,22 @@ def check_gradient(
             obstacles = ["in a second run at the same point, other outputs carry a gradient"]
         if other.coarsest is not torch.float64:
             notes += (f"a gradient passes {other.coarsest}: the errors are that dtype's",)
-        comparisons: list[Comparison] = []
-        discrepancy = None
+        found = Findings()
         if not obstacles:
             try:
-                comparisons, discrepancy = _compare(subject, other, plan, seed)
+                found = (entry_by_entry if full else along_directions)(subject, other, plan, seed)
             except DivergedError as way:
                 obstacles = [f"beside the point the program does something else: {way}"]
-    verdict, reason = _verdict(obstacles, comparisons, discrepancy)
-    stops = tuple(other.tape.stops)
+    verdict, reason = (Verdict.CANNOT_TELL, "; ".join(obstacles)) if obstacles else found.verdict()
+    without = plan.without(other.operations * torch.finfo(torch.float64).eps / 2)
     return GradientReport(
-        verdict, reason, tuple(comparisons), discrepancy, stops, tuple(plan.without), subject.passes, notes
+        verdict,
+        reason,
+        found.comparisons,
+        found.discrepancy,
+        found.jacobians,
+        tuple(other.tape.stops),
+        without,
+        subject.passes,
+        notes,
     )
-
-
-def _compare(
-    subject: Subject, declared: DeclaredFunction, plan: Plan, seed: int
-) -> tuple[list[Comparison], Comparison | None]:
-    """Return the comparisons (of a full Jacobian only the worst of each column), and an entry that differs."""
-    comparisons: list[Comparison] = []
-    worst: tuple[Comparison, str] | None = None
-    for probe in plan.probes:
-        found = _compared(declared, probe, plan.outputs)
-        row, one = max(enumerate(found), key=lambda numbered: _badness(numbered[1]))
-        comparisons += found if probe.cotangents else [one]
-        if one.verdict is not Verdict.DIFFERS:
-            continue
-        if worst is None or _badness(one) > _badness(worst[0]):
-            worst = one, probe.owners[row]
-        if probe.cotangents:
-            entry = locate(subject, declared, probe, row, plan.outputs)
-            # a backward that is not linear may be wrong in a direction, and in no entry by itself
-            worst = entry if entry.verdict is Verdict.DIFFERS else one, probe.owners[row]
-            break
-    if worst is None:
-        return comparisons, None
-    undecided = beside_a_kink(subject, declared, worst[1], seed)
-    return ([*comparisons, undecided], None) if undecided else (comparisons, worst[0])
-
-
-def _compared(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> list[Comparison]:
-    if not declared.tape.stops:
-        # nothing to replay: where the program agrees as it is, there is no more to see
-        found = compare(declared.unfollowed(), probe, outputs)
-        if all(one.verdict is Verdict.AGREES for one in found):
-            return found
-    return compare(declared, probe, outputs)
-
-
-def _badness(one: Comparison) -> tuple[int, float]:
-    rank = (Verdict.AGREES, Verdict.CANNOT_TELL, Verdict.DIFFERS).index(one.verdict)
-    apart = abs(one.autograd - one.declared)
-    return rank, apart if apart == apart else float("inf")
-
-
-def _verdict(
-    obstacles: Sequence[str], comparisons: Sequence[Comparison], discrepancy: Comparison | None
-) -> tuple[Verdict, str]:
-    if obstacles:
-        return Verdict.CANNOT_TELL, "; ".join(obstacles)
-    if discrepancy is not None:
-        return Verdict.DIFFERS, str(discrepancy)
-    unsettled = [one for one in comparisons if one.verdict is Verdict.CANNOT_TELL]
-    if unsettled:
-        return Verdict.CANNOT_TELL, "; ".join(dict.fromkeys(one.reason for one in unsettled))
-    return Verdict.AGREES, ""

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
+
+
+def next_number() -> int:
+    """Return the number that this thread's next node of the graph has: 0 where torch does not tell."""
+    node: Any = torch.zeros((), requires_grad=True).clone().grad_fn
+    return int(node._sequence_nr()) + 1 if hasattr(node, "_sequence_nr") else 0
 
 
 class Graph:
     """The nodes between some outputs and the leaves that they are differentiated by.
 
     Nodes that lead to none of the leaves are left out: what happens there is no part of the derivative in question.
+
+    other_leaves: the tensors with a gradient that are behind the outputs as well.
     """
 
     def __init__(self, outputs: Iterable[Tensor], leaves: Iterable[Tensor]) -> None:
@@ -20,11 +29,15 @@ class Graph:
         users: dict[Any, list[Any]] = {}
         ends: list[Any] = []
         identities = {id(leaf) for leaf in leaves}
+        self.other_leaves: list[Tensor] = []
         pending, seen = list(roots), set(roots)
         while pending:
             node = pending.pop()
-            if id(getattr(node, "variable", None)) in identities:
+            variable = getattr(node, "variable", None)
+            if id(variable) in identities:
                 ends.append(node)
+            elif variable is not None:
+                self.other_leaves.append(variable)
             for parent, _ in node.next_functions:
                 if parent is None:
                     continue
@@ -49,6 +62,14 @@ class Graph:
             elif node.name().startswith(("torch::autograd::CppNode", "torch::jit::")):
                 names.add(node.name())
         return sorted(names)
+
+    def made_elsewhere(self, first: int, last: int) -> bool:
+        """Whether a node was made outside of this thread, which made those from number `first` to `last`.
+
+        Each thread counts its own nodes. Where torch does not tell the number (2.0), there is nothing to be seen.
+        """
+        numbers = (node._sequence_nr() for node in self.nodes if node.next_functions and hasattr(node, "_sequence_nr"))
+        return any(not first <= number <= last for number in numbers)
 
     def __contains__(self, tensor: Tensor) -> bool:
         return tensor.grad_fn in self.nodes

@@ -23,14 +23,14 @@ def locate(subject: Subject, declared: DeclaredFunction, probe: Probe, row: int,
     down to one input coordinate (4 runs a level); then the same on the output's entries, which needs no more runs.
     """
     name, weight = probe.cotangents[row]
-    with vector_products(subject) as (_, product):
+    with vector_products(subject) as (_, _, product):
         gradient = {tensor: g.to(torch.float64) for tensor, g in product(name, weight).items()}
     tensor, k = _input_coordinate(declared, probe, row, gradient)
     direction, unit = along(subject.origin[tensor], k)
     h = steps(declared.unit_roundoff)[0]
     slopes = declared.slope({tensor: direction}, lambda found: entries({name: found[name]}), h, np.zeros(1))
     column = torch.from_numpy(slopes.value / unit).to(weight)
-    with vector_products(subject) as (_, product):
+    with vector_products(subject) as (_, _, product):
 
         def autograd(cotangent: Tensor) -> Tensor:
             return product(name, cotangent)[tensor].to(torch.float64)

@@ -26,11 +26,12 @@ from vq_reference.testing.derivatives.ops import (
     called_from_autograd,
     describe,
     has_its_own_derivative,
+    is_idle,
     padding,
     tensors,
     written_tensors,
 )
-from vq_reference.testing.derivatives.tape import Tape, copy
+from vq_reference.testing.derivatives.tape import Tape
 
 
 @contextmanager
@@ -64,16 +65,14 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = written_tensors(op, args, kwargs)
         carries = bool(live) and torch.is_grad_enabled()
         if not carries and any(tensor.requires_grad for tensor in written):
-            before = [copy(tensor) for tensor in written]
-            result = self.tape.computed(op.name, compute, indices=False)
-            # cosine_similarity clamps its norms so: autograd need not see a clamp that has nothing to do
-            idle = op.clamps and all(torch.equal(old, new) for old, new in zip(before, written, strict=True))
-            if not idle:
-                self.tape.obstacle(f"{op.name} changes a tensor in place that carries a gradient, in a no_grad region")
-            return result
+            if not is_idle(op, func, args, kwargs):
+                what = f"{op.name} changes a tensor in place that carries a gradient, in a no_grad region"
+                self.tape.suspects += [(what, tensor) for tensor in written if tensor.requires_grad]
+            return self.tape.computed(op.name, compute, indices=False)
         if carries and has_its_own_derivative(op, args):
             self.tape.obstacle(f"{op.name} has a derivative of its own, which is not that of what it computes")
-        self._refuse_unseen(op, live, written)
+        if not is_idle(op, func, args, kwargs):
+            self._refuse_unseen(op, live, written)
         into_a_constant = self.tape.overwrites_a_stopped_value(written) or any(not _is_real(t) for t in written)
         if carries and into_a_constant:
             return self.tape.stopped(op.name, compute, written, [])
@@ -108,7 +107,8 @@ def _is_real(tensor: Tensor) -> bool:
 
 _READ_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _WRITE_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
-_WATCHED = frozenset((_READ_DATA, _WRITE_DATA, Tensor.tolist, Tensor.detach_))
+_SWITCHES = (Tensor.requires_grad_, torch.Tensor.requires_grad.__set__)  # type: ignore[attr-defined]
+_WATCHED = frozenset((_READ_DATA, _WRITE_DATA, Tensor.tolist, Tensor.detach_, *_SWITCHES))
 
 
 class _Attributes(TorchFunctionMode):
@@ -132,6 +132,11 @@ class _Attributes(TorchFunctionMode):
             if func == _READ_DATA:
                 self.tape.alias(result)
             return result
+        if func in _SWITCHES:
+            on = args[1] if len(args) > 1 else kwargs.get("requires_grad", True)
+            if not on and not self.tape.replaying:
+                self.tape.suspects.append(("requires_grad is switched off within the program", subject))
+            return compute()
         if func == _WRITE_DATA:
             self.tape.obstacle("Tensor.data is assigned on a tensor that carries a gradient")
             return compute()

@@ -17,11 +17,18 @@ from torch import Tensor
 # Their derivative is zero by definition (torch's derivatives.yaml), and they are staircases or draws: constants to
 # autograd, though what they return "requires grad".
 STAIRCASES = frozenset(
-    ("bernoulli", "ceil", "fix", "floor", "normal", "normal_functional", "poisson", "round", "sign", "trunc")
+    (
+        *("ceil", "fix", "floor", "round", "sign", "trunc"),
+        *("bernoulli", "normal", "normal_functional", "poisson"),
+    )
 )
 
-# They carry a derivative that is not that of what they compute: a straight-through estimator inside one operation.
-OWN_DERIVATIVE = ("fake_quantize", "moving_avg_obs_fake_quant", "moving_avg_obs_fq")
+# They carry a derivative that is not that of what they compute: a straight-through estimator inside one operation, or
+# an implicit one (Figurnov et al., arXiv 1805.08498), of a draw that was accepted or rejected.
+OWN_DERIVATIVE = (
+    *("fake_quantize", "moving_avg_obs_fake_quant", "moving_avg_obs_fq"),
+    *("_sample_dirichlet", "_standard_gamma"),
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ def describe(func: Any) -> Op:
         staircase=base in STAIRCASES,
         own_derivative=any(part in family for part in OWN_DERIVATIVE),
         detaches=base == "detach",
-        clamps=base in ("clamp", "clamp_max", "clamp_min"),
+        clamps=base in ("clamp", "clamp_max", "clamp_min", "embedding_renorm"),
     )
 
 
@@ -77,6 +84,19 @@ def written_tensors(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> li
         return []
     chosen = (kwargs.get(key) if isinstance(key, str) else args[key] if key < len(args) else None for key in op.written)
     return list(tensors(chosen))
+
+
+def is_idle(op: Op, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call of `op` would leave what it writes to as it is: a clamp within its bounds.
+
+    Autograd need not see that. ``cosine_similarity`` clamps its norms so, ``Gamma.rsample`` its draws, and an embedding
+    with ``max_norm`` its rows.
+    """
+    if not op.clamps or op.written != (0,):
+        return False
+    tried = args[0].detach().clone()
+    func(tried, *args[1:], **kwargs)
+    return torch.equal(tried, args[0])
 
 
 def padding(op: Op, args: tuple[Any, ...]) -> Tensor | None:

@@ -20,7 +20,7 @@ class Probe:
 
     direction: tensor name -> what to add for t = 1. unit: the slope that counts as 1 when results are reported.
     measure: outputs -> the numbers. size: outputs -> the sums of absolute terms in them. names: what each is called.
-    owners: the output that each is of.
+    by: the entry that is moved, where it is one. owners: the output that each is of.
     autograd: their slopes along `direction`. pull: Σ|∂/∂x · direction|. reach: Σ|∂/∂x · x|.
     cotangents: output name and weights of each number; empty where the numbers are the entries themselves.
     """
@@ -35,15 +35,31 @@ class Probe:
     reach: Floats
     cotangents: tuple[tuple[str, Tensor], ...] = ()
     unit: float = 1.0
+    by: str = ""
+
+    def name(self, k: int) -> str:
+        """Return what the k-th derivative is called."""
+        return f"d {self.names[k]} / d {self.by}" if self.by else self.names[k]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The probes of a check, with the live outputs of the program at the origin and the tensors without a gradient."""
+    """The probes of a check.
+
+    outputs: those of the program at the origin that carry a gradient. constant: the names of those that do not.
+    shares: output -> tensor -> Σ|∂/∂x · direction| by it, over the size of what was measured of the output.
+    """
 
     probes: list[Probe]
     outputs: Outputs
-    without: list[str]
+    constant: list[str]
+    shares: dict[str, dict[str, float]]
+
+    def without(self, rounding: float) -> dict[str, tuple[str, ...]]:
+        """Return output -> the tensors that it sends no gradient to, or none but what a relative error makes."""
+        tensors = tuple(next(iter(self.shares.values())))
+        found = {output: tuple(t for t in tensors if share[t] <= rounding) for output, share in self.shares.items()}
+        return {**found, **dict.fromkeys(self.constant, tensors)}
 
 
 def length(tensor: Tensor) -> float:
@@ -69,39 +85,44 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
     A single wrong entry of the Jacobian shows in a random direction with probability one.
     """
     draw, probes = _entries_of_size_one(seed), []
-    without = set(subject.origin)
+    shares: dict[str, dict[str, float]] = {}
     lengths = {name: length(x) for name, x in subject.origin.items()}
     # all tensors as one: several operations on each take longer than the backward of a small program
     point = _joined(subject.origin, subject.origin).nan_to_num(0, 0, 0)  # what is infinite is not rounded
-    with vector_products(subject) as (live, product):
+    parts_of = [x.numel() for x in subject.origin.values()]
+    with vector_products(subject) as (live, constant, product):
         for k in range(directions):
             move = draw(point)
-            parts = torch.split(move, [x.numel() for x in subject.origin.values()])
+            parts = torch.split(move, parts_of)
             direction = {
                 name: part.view(x.shape).mul_(lengths[name]).to(x.device)
                 for (name, x), part in zip(subject.origin.items(), parts, strict=True)
             }
             # a single number needs no weight, and is easier to read without
-            weights = {name: draw(y) if y.numel() > 1 else torch.ones_like(y) for name, y in live.items()}
-            sums = np.zeros((3, len(live)))
+            weights = {name: _rounded(draw(y), y) if y.numel() > 1 else torch.ones_like(y) for name, y in live.items()}
+            shares, sums = shares or {name: {} for name in live}, np.zeros((3, len(live)))
             for row, name in enumerate(live):
                 gradients = product(name, weights[name].to(live[name].dtype))
-                without = {tensor for tensor in without if not bool(gradients[tensor].any())}
                 g = _joined(gradients, subject.origin)
                 moved, still = g * move, g * point
                 sums[:, row] = float(moved.sum()), _absolute_sum(moved), _absolute_sum(still)
+                of_output = _absolute_sum(weights[name] * live[name].detach())
+                for tensor, part in zip(lengths, torch.split(moved, parts_of), strict=True):
+                    share = _share(float(part.abs().sum()), of_output)
+                    shares[name][tensor] = max(share, shares[name].get(tensor, 0.0))
             cotangents = tuple(weights.items())
             names = [f"{name} along direction {k + 1}" for name in live]
             slopes, pull, reach = sums
             measure, size = _weighted(cotangents), _sizes(cotangents)
             probes.append(Probe(direction, measure, size, names, list(live), slopes, pull, reach, cotangents))
-        return Plan(probes, {name: y.detach() for name, y in live.items()}, sorted(without))
+        outputs = {name: y.detach() for name, y in live.items()}
+        return Plan(probes, outputs, constant, shares)
 
 
 def every_entry(subject: Subject, seed: int) -> Plan:
     """Plan each coordinate of each tensor on its own, and each entry of each output: the full Jacobian."""
     draw = _entries_of_size_one(seed)
-    with vector_products(subject) as (live, product):
+    with vector_products(subject) as (live, constant, product):
         outputs = {name: y.detach() for name, y in live.items()}
         blocks: dict[str, list[Tensor]] = {name: [] for name in subject.origin}
         for name, y in live.items():
@@ -112,8 +133,15 @@ def every_entry(subject: Subject, seed: int) -> Plan:
                     blocks[tensor].append(g.to(torch.float64).flatten() / weight)
     names = [f"{name}{coordinate(k, y.shape)}" for name, y in outputs.items() for k in range(y.numel())]
     owners = [name for name, y in outputs.items() for _ in range(y.numel())]
-    jacobians = {name: torch.stack(rows).cpu().numpy() for name, rows in blocks.items() if rows}
-    without = [name for name, jacobian in jacobians.items() if not jacobian.any()]
+    rows = {name: [k for k, owner in enumerate(owners) if owner == name] for name in outputs}
+    jacobians = {name: torch.stack(block).cpu().numpy() for name, block in blocks.items() if block}
+    shares = {
+        output: {
+            name: _share(float(np.abs(j[rows[output]]).sum()) * length(subject.origin[name]), float(y.abs().sum()))
+            for name, j in jacobians.items()
+        }
+        for output, y in outputs.items()
+    }
     flat = {name: x.flatten().cpu().nan_to_num(0, 0, 0).numpy() for name, x in subject.origin.items()}
     sizes = {name: np.abs(np.nan_to_num(jacobian)) for name, jacobian in jacobians.items()}
     pull = sum((j.sum(axis=1) * length(subject.origin[name]) for name, j in sizes.items()), np.zeros(1))
@@ -122,11 +150,12 @@ def every_entry(subject: Subject, seed: int) -> Plan:
     for tensor, jacobian in jacobians.items():
         x = subject.origin[tensor]
         for k in range(x.numel()):
-            of = [f"d {name} / d {tensor}{coordinate(k, x.shape)}" for name in names]
             direction, unit = along(x, k)
-            slopes = unit * jacobian[:, k]
-            probes.append(Probe({tensor: direction}, entries, _absolute, of, owners, slopes, pull, reach, unit=unit))
-    return Plan(probes, outputs, without)
+            slopes, by = unit * jacobian[:, k], f"{tensor}{coordinate(k, x.shape)}"
+            probes.append(
+                Probe({tensor: direction}, entries, _absolute, names, owners, slopes, pull, reach, unit=unit, by=by)
+            )
+    return Plan(probes, outputs, constant, shares)
 
 
 def single(subject: Subject, output: str, weight: Tensor, tensor: str, k: int, gradient: Tensor) -> Probe:
@@ -137,14 +166,14 @@ def single(subject: Subject, output: str, weight: Tensor, tensor: str, k: int, g
     x = subject.origin[tensor]
     direction, moved = along(x, k)
     place = int(weight.abs().argmax())
-    of = f"d {output}{coordinate(place, weight.shape)} / d {tensor}{coordinate(k, x.shape)}"
+    of, by = f"{output}{coordinate(place, weight.shape)}", f"{tensor}{coordinate(k, x.shape)}"
     slope = np.array([float(gradient.flatten()[k]) * moved])
     finite = gradient.nan_to_num().abs()
     pull, reach = np.array([float(finite.sum()) * moved]), np.array([float((finite * x.abs()).sum())])
     cotangents = ((output, weight),)
     unit = moved * float(weight.flatten()[place])
     measure, size = _weighted(cotangents), _sizes(cotangents)
-    return Probe({tensor: direction}, measure, size, [of], [output], slope, pull, reach, unit=unit)
+    return Probe({tensor: direction}, measure, size, [of], [output], slope, pull, reach, unit=unit, by=by)
 
 
 def coordinate(k: int, shape: torch.Size) -> str:
@@ -167,6 +196,11 @@ def _entries_of_size_one(seed: int) -> Callable[[Tensor], Tensor]:
     return draw
 
 
+def _rounded(weights: Tensor, like: Tensor) -> Tensor:
+    """Return weights that autograd, which takes them in the output's dtype, and the differences have in common."""
+    return weights.to(like.dtype).to(weights.dtype)
+
+
 def _joined(tensors: Point, order: Iterable[str]) -> Tensor:
     """Return all entries of the tensors as one vector, on the device of the first."""
     flat = [tensors[name].flatten() for name in order]
@@ -175,6 +209,10 @@ def _joined(tensors: Point, order: Iterable[str]) -> Tensor:
 
 def _absolute_sum(terms: Tensor) -> float:
     return float(torch.linalg.vector_norm(terms.nan_to_num(), 1))
+
+
+def _share(pull: float, size: float) -> float:
+    return pull / size if size else np.inf if pull else 0.0
 
 
 def _one_entry(like: Tensor, k: int, weight: float) -> Tensor:

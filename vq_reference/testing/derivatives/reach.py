@@ -1,16 +1,23 @@
-"""Which modules a callable computes with: those that it is, holds, closes over, or names as globals."""
+"""Which modules a callable computes with: those that it is, holds, closes over, or names as globals.
+
+Looked into are functions, methods and partials, containers, and objects such as somebody's own Trainer. An object in a
+container or in another object is not: from there a way leads to everything.
+"""
 
 from __future__ import annotations
 
 import dis
 import functools
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
 def modules_of(function: Callable[..., Any]) -> dict[str, nn.Module]:
@@ -25,9 +32,9 @@ def modules_of(function: Callable[..., Any]) -> dict[str, nn.Module]:
     """
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
-    pending: list[tuple[str, Any]] = [("", function)]
+    pending: deque[tuple[str, Any]] = deque([("", function)])
     while pending:
-        name, value = pending.pop(0)
+        name, value = pending.popleft()
         if id(value) in seen:
             continue
         seen.add(id(value))
@@ -36,8 +43,8 @@ def modules_of(function: Callable[..., Any]) -> dict[str, nn.Module]:
         if isinstance(value, nn.Module):
             if not any(value is known for known in found.values()):
                 found[name if name not in found else f"{name}_{len(found)}"] = value
-        elif _is_program(value) or value is function:
-            pending += _held(value)
+        elif value is function or _is_program(value) or isinstance(value, _CONTAINERS) or _is_object(value):
+            pending += _held(name, value)
     return found
 
 
@@ -47,10 +54,18 @@ def _is_program(value: Any) -> bool:
         return True
     if not (inspect.isfunction(value) or inspect.ismethod(value)):
         return False
-    return not (value.__module__ or "").startswith("torch.")
+    # not its __module__, which functools.wraps takes from another
+    return not str(getattr(value, "__globals__", {}).get("__name__", "")).startswith("torch.")
 
 
-def _held(value: Any) -> Iterator[tuple[str, Any]]:
+def _is_object(value: Any) -> bool:
+    """Whether a value is an object with attributes, and neither torch's nor a class or a module of Python's."""
+    if isinstance(value, (type, ModuleType, FunctionType, Tensor, nn.Module)) or not hasattr(value, "__dict__"):
+        return False
+    return type(value).__module__.split(".")[0] != "torch"
+
+
+def _held(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, functools.partial):
         yield "", value.func
         yield from ((str(k), argument) for k, argument in enumerate(value.args))
@@ -61,8 +76,14 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, FunctionType):
         yield from _named_by(value)
     else:
-        yield from getattr(value, "__dict__", {}).items()
-        yield "", type(value).__call__
+        if isinstance(value, _CONTAINERS):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+        else:
+            items = getattr(value, "__dict__", {}).items()
+            if callable(value):
+                yield "", type(value).__call__
+        of = f"{name}." if name else ""
+        yield from ((f"{of}{key}", item) for key, item in items if not _is_object(item) or _is_program(item))
 
 
 def _named_by(function: FunctionType) -> Iterator[tuple[str, Any]]:

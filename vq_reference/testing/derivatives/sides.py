@@ -13,28 +13,37 @@ from torch import Tensor
 from torch.nn.modules._functions import BackwardHookFunction
 from torch.utils import checkpoint
 
-from vq_reference.testing.derivatives.graph import Graph
+from vq_reference.testing.derivatives.graph import Graph, next_number
 from vq_reference.testing.derivatives.modes import following
 from vq_reference.testing.derivatives.state import standing_in
 from vq_reference.testing.derivatives.step import Floats, Slope, slope
 from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
 from vq_reference.testing.derivatives.tape import Tape
 
+VectorProduct = Callable[[str, Tensor], dict[str, Tensor]]
+
 # torch's own custom functions: a reentrant checkpoint, and the identity that a full backward hook hangs on
 _CHECKPOINT, _HOOK = checkpoint.CheckpointFunction, BackwardHookFunction
 
 
 @contextmanager
-def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, Tensor], dict[str, Tensor]]]]:
-    """Run the program as it is; yield the outputs that carry a gradient, and (output name, g) -> J'g by autograd."""
+def vector_products(subject: Subject) -> Iterator[tuple[Outputs, list[str], VectorProduct]]:
+    """Run the program as it is; yield the outputs that carry a gradient, the names of the others, and J'g by autograd.
+
+    That is a function of an output's name and of g, and returns a tensor for each leaf.
+    """
     with subject.at() as (leaves, call):
-        outputs = {name: tensor for name, tensor in call(nullcontext()).items() if tensor.requires_grad}
+        found = call(nullcontext())
+        outputs = {name: tensor for name, tensor in found.items() if tensor.requires_grad}
+        constant = [name for name in found if name not in outputs]
+        for leaf in leaves.values():
+            leaf.requires_grad_()  # the program may have switched it off
 
         def product(name: str, cotangent: Tensor) -> dict[str, Tensor]:
             output, tensors = outputs[name], list(leaves.values())
-            found: list[Tensor | None]
+            grads: list[Tensor | None]
             try:
-                found = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
+                grads = list(torch.autograd.grad(output, tensors, cotangent, retain_graph=True, allow_unused=True))
             except RuntimeError:
                 # a reentrant checkpoint refuses torch.autograd.grad, and nothing but backward shows what it does
                 if _CHECKPOINT.__name__ not in Graph([output], tensors).custom_functions():
@@ -42,13 +51,13 @@ def vector_products(subject: Subject) -> Iterator[tuple[Outputs, Callable[[str, 
                 for tensor in tensors:
                     tensor.grad = None
                 output.backward(cotangent, retain_graph=True)  # type: ignore[no-untyped-call]
-                found = [tensor.grad for tensor in tensors]
+                grads = [tensor.grad for tensor in tensors]
             return {
                 leaf: torch.zeros_like(tensor) if grad is None else grad.detach().to_dense()
-                for (leaf, tensor), grad in zip(leaves.items(), found, strict=True)
+                for (leaf, tensor), grad in zip(leaves.items(), grads, strict=True)
             }
 
-        yield outputs, product
+        yield outputs, constant, product
 
 
 class DeclaredFunction:
@@ -67,8 +76,10 @@ class DeclaredFunction:
             **functions,
         }
         with subject.at() as (leaves, call):
+            first = next_number()
             with standing_in(self._functions):
                 outputs = call(following(self.tape))
+            last = next_number()
             live = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
             graph = Graph(live.values(), leaves.values())
         self.outputs = {name: tensor.detach() for name, tensor in live.items()}
@@ -78,11 +89,40 @@ class DeclaredFunction:
             if name != _HOOK.__name__
         ]
         self.obstacles += self.tape.obstacles
-        on_the_way = [tensor.dtype for tensor in self.tape.coarse if tensor in graph]
-        self.coarsest = max((torch.float64, *on_the_way), key=lambda dtype: torch.finfo(dtype).eps)
+        # of another device, autograd computes in threads of its own, and those are followed
+        on_cpu = all(tensor.device.type == "cpu" for tensor in (*leaves.values(), *live.values()))
+        if on_cpu and graph.made_elsewhere(first, last):
+            self.obstacles.append("a part of it runs in other threads, where nothing can be followed")
+        if not subject.is_chosen:
+            self.obstacles += [f"{name} is complex: only real tensors are moved" for name in subject.complex]
+        ours = {id(leaf) for leaf in leaves.values()}
+        on_the_way = [what for what, tensor in self.tape.suspects if id(tensor) in ours or tensor in graph]
+        self.obstacles += dict.fromkeys(on_the_way)
+        self.obstacles += [
+            f"a tensor of shape {tuple(leaf.shape)} requires a gradient and is neither an input nor a known module's: "
+            "pass it as an input, or name in wrt what to differentiate by"
+            for leaf in self._strangers(graph.other_leaves)
+        ]
+        passed = [tensor.dtype for tensor in self.tape.coarse if tensor in graph]
+        self.coarsest = max((subject.dtype, *passed), key=lambda dtype: torch.finfo(dtype).eps)
         self.unit_roundoff = torch.finfo(self.coarsest).eps / 2
         self.tape.coarse.clear()
+        self.tape.suspects.clear()
         self._replays = True
+
+    def _strangers(self, leaves: list[Tensor]) -> list[Tensor]:
+        """Return those leaves that are not made anew in each run, as a penalty on a gradient makes them."""
+        if self._subject.is_chosen or not leaves:
+            return []
+        with self._subject.at() as (own, call):
+            live = [tensor for tensor in call(nullcontext()).values() if tensor.requires_grad]
+            again = Graph(live, own.values()).other_leaves
+        return [leaf for leaf in leaves if any(leaf is other for other in again)]
+
+    @property
+    def operations(self) -> int:
+        """How many operations a value off the origin has behind it: the program's, and the two that move the point."""
+        return len(self.tape.events) + 2
 
     def unfollowed(self) -> DeclaredFunction:
         """Return the function by runs that do not follow the tape: the program as it is, and faster.

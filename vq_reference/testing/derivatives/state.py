@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,7 @@ class Randomness:
     """The state of every random number generator that a module may draw from, its own ones included."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        own = [value for module in modules for value in vars(module).values() if isinstance(value, torch.Generator)]
-        self._own = [(generator, generator.get_state()) for generator in own]
+        self._put_back = [back for module in modules for value in vars(module).values() for back in _generator(value)]
         self._torch = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         self._numpy = _numpys_state()
@@ -28,8 +28,8 @@ class Randomness:
 
     def put_back(self) -> None:
         """Make every generator go on as it would have gone on when this object was made."""
-        for generator, state in self._own:
-            generator.set_state(state)
+        for back in self._put_back:
+            back()
         torch.set_rng_state(self._torch)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
@@ -41,6 +41,16 @@ class Randomness:
             np.random.set_state(self._numpy)  # noqa: NPY002
         if pythons:
             random.setstate(self._python)
+
+
+def _generator(value: Any) -> Iterator[Callable[[], Any]]:
+    """Yield what puts a generator of torch's, NumPy's or Python's back; nothing for any other value."""
+    if isinstance(value, torch.Generator):
+        yield partial(value.set_state, value.get_state())
+    elif isinstance(value, np.random.Generator):
+        yield partial(setattr, value.bit_generator, "state", value.bit_generator.state)
+    elif isinstance(value, random.Random):
+        yield partial(value.setstate, value.getstate())
 
 
 def _numpys_state() -> Any:
@@ -58,21 +68,30 @@ class Attributes:
     """The attributes of some modules, parameters and buffers among them, as they stand now.
 
     The tensors themselves are not copied: a run is given copies in their place, and never touches them.
+
+    shared: addresses of the memory that more than one of the constant ones lie in.
     """
 
-    _TABLES = ("_parameters", "_buffers", "_modules")
+    TABLES = ("_parameters", "_buffers", "_modules")
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.modules = modules
-        self._saved = [(dict(vars(m)), {table: dict(vars(m)[table]) for table in self._TABLES}) for m in modules]
+        self._saved = [(dict(vars(m)), {table: dict(vars(m)[table]) for table in self.TABLES}) for m in modules]
         # found once, since there is a run for every step: what is a tensor, and what was compiled
         self._tensors: list[tuple[nn.Module, str | None, str, Any]] = []
         for module, (attributes, tables) in zip(modules, self._saved, strict=True):
-            others = {name: value for name, value in attributes.items() if name not in self._TABLES}
+            others = {name: value for name, value in attributes.items() if name not in self.TABLES}
             for place, values in (*tables.items(), (None, others)):
                 self._tensors += (
                     (module, place, name, value) for name, value in values.items() if _holds_tensors(value)
                 )
+        # memory that several of them are names for: what is written by one name is read by the other
+        owners: dict[int, set[int]] = {}
+        for *_, value in self._tensors:
+            for tensor in tree_flatten(value)[0]:
+                if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.requires_grad:
+                    owners.setdefault(tensor.untyped_storage().data_ptr(), set()).add(id(tensor))
+        self.shared = {address for address, tensors in owners.items() if address and len(tensors) > 1}
         self._compiled = [m for m in modules if eager(m) is not m]
         self._compiled_in_place = [m for m in modules if vars(m).get("_compiled_call_impl") is not None]
 

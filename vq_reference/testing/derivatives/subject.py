@@ -22,17 +22,23 @@ Call = Callable[[AbstractContextManager[None]], Outputs]
 class Subject:
     """A module or callable, its inputs, and the tensors to differentiate by.
 
-    Each run is given copies of inputs, parameters and buffers, in float64, and the same random numbers. So nothing
+    Each run is given copies of inputs, parameters and buffers, in one dtype, and the same random numbers. So nothing
     that the run changes in place lasts, and two runs at the same point are the same run.
 
     origin: name -> float64 copy of each tensor to differentiate by. hooked_late: those whose ``.grad`` has hooks that
-    run after autograd. was_compiled: see `state.compiled`. passes: runs made so far.
+    run after autograd. was_compiled: see `state.compiled`. is_chosen: what to differentiate by was named. complex:
+    names of the tensors that require a gradient and cannot be moved. passes: runs made so far.
     """
 
     def __init__(
-        self, function: Callable[..., Any], inputs: Any, kwargs: Mapping[str, Any], wrt: Sequence[Tensor | str] | None
+        self,
+        function: Callable[..., Any],
+        inputs: Any,
+        kwargs: Mapping[str, Any],
+        wrt: Sequence[Tensor | str] | None,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
-        self.function = eager(function)
+        self.function, self.dtype = eager(function), dtype
         if not callable(self.function):
             raise TypeError(f"function is a {type(function).__name__}: expected an nn.Module or another callable")
         args = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
@@ -51,6 +57,8 @@ class Subject:
         found = {**dict(named_tensors(args, "inputs")), **dict(named_tensors(kwargs, "kwargs"))}
         available = {name: tensor for name, tensor in found.items() if id(tensor) in replaced}
         named = _parameters(roots)
+        self.is_chosen = wrt is not None
+        self.complex = [name for name, t in {**available, **named}.items() if t.is_complex() and t.requires_grad]
         chosen = _choose(available, named, wrt)
         self.hooked_late = [n for n, t in chosen.items() if getattr(t, "_post_accumulate_grad_hooks", None)]
         if not chosen:
@@ -60,7 +68,10 @@ class Subject:
         self._names: dict[int, str] = {}
         for name, tensor in chosen.items():
             self._names.setdefault(id(tensor), name)  # a tensor given twice is one
-        self.origin = {name: chosen[name].detach().to(torch.float64, copy=True) for name in self._names.values()}
+        # what is run at, exactly: moved in float64, and rounded once
+        self.origin = {
+            name: chosen[name].detach().to(dtype).to(torch.float64, copy=True) for name in self._names.values()
+        }
         self._attributes, self._randomness = Attributes(self.modules), Randomness(self.modules)
         self.passes = 0
 
@@ -72,18 +83,19 @@ class Subject:
         backward through a checkpoint among it, belongs into the context of `at`.
         """
         leaves: dict[str, Tensor] = {}
+        dtype = self.dtype
         twins: dict[int, Tensor] = {}
+        memories: dict[tuple[int, torch.dtype], Tensor] = {}
 
         def copy(tensor: Tensor) -> Tensor:
             if id(tensor) not in twins:
                 name = self._names.get(id(tensor))
                 if name is None:
-                    value = tensor.detach().clone()
-                    value = value.to(torch.float64) if tensor.is_floating_point() else value
+                    value = self._constant(tensor, memories)
                 elif direction is not None and name in direction:
-                    value = torch.add(self.origin[name], direction[name], alpha=t)
+                    value = torch.add(self.origin[name], direction[name], alpha=t).to(dtype)
                 else:
-                    value = self.origin[name].clone()
+                    value = self.origin[name].to(dtype, copy=True)
                 twins[id(tensor)] = twin = _in_place_of(tensor, value, name is not None)
                 if name is not None:
                     leaves[name] = twin
@@ -107,21 +119,45 @@ class Subject:
             }
 
         try:
-            with default_dtype(torch.float64), torch.enable_grad():
+            with default_dtype(dtype), torch.enable_grad():
                 yield leaves, call
         finally:
             self._attributes.put_back()
             self._randomness.put_back()
 
+    def _constant(self, tensor: Tensor, memories: dict[tuple[int, torch.dtype], Tensor]) -> Tensor:
+        """Return a copy of what is not differentiated by; of two names for the same memory, two names for its copy."""
+        shared = tensor.layout is torch.strided and tensor.untyped_storage().data_ptr() in self._attributes.shared
+        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+        if not shared or tensor.requires_grad:
+            return tensor.detach().to(dtype, copy=True)
+        storage = tensor.untyped_storage()
+        key = storage.data_ptr(), tensor.dtype
+        if key not in memories:
+            size = storage.nbytes() // tensor.element_size()
+            memories[key] = tensor.new_empty(0).set_(storage, 0, (size,), (1,)).to(dtype, copy=True)
+        # by `data`: whether a write is seen by autograd is not known of the original, and looked for by its effect
+        return memories[key].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset()).data
+
 
 def _parameters(roots: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
     for prefix, root in roots.items():
-        for name, parameter in root.named_parameters():
+        for name, parameter in (*root.named_parameters(), *_leaves(root)):
             name = ".".join(part for part in f"{prefix}.{name}".split(".") if part and part != "_orig_mod")
             if not any(parameter is known for known in named.values()):
                 named[name] = parameter
     return named
+
+
+def _leaves(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield what requires a gradient and is no parameter: a buffer, or a tensor that was made an attribute."""
+    for prefix, module in root.named_modules():
+        held = {**vars(module)["_buffers"], **{k: v for k, v in vars(module).items() if k not in Attributes.TABLES}}
+        for key, value in held.items():
+            for name, tensor in named_tensors(value, f"{prefix}.{key}" if prefix else key):
+                if tensor.requires_grad and tensor.is_leaf:
+                    yield name, tensor
 
 
 def _choose(
@@ -148,9 +184,10 @@ def _in_place_of(tensor: Tensor, value: Tensor, leaf: bool) -> Tensor:
     live = leaf or tensor.requires_grad
     if isinstance(tensor, nn.Parameter):
         value = nn.Parameter(value, requires_grad=live)
-        for hook in (tensor._backward_hooks or {}).values():
-            value.register_hook(hook)  # type: ignore[no-untyped-call]
     else:
         value.requires_grad_(live)
+    if live and tensor.is_leaf:  # a result's hooks belong to the graph that it is of
+        for hook in (tensor._backward_hooks or {}).values():
+            value.register_hook(hook)  # type: ignore[no-untyped-call]
     vars(value).update(vars(tensor))
     return value

@@ -40,13 +40,15 @@ class Tape:
     """Records a run of a program, then replays its stopped values in runs at other points.
 
     obstacles: what was met that cannot be followed, in words. coarse: tensors that were rounded to a coarser dtype
-    while they carried a gradient. moved: operations whose index came out differently on replay.
+    while they carried a gradient. suspects: (what, tensor), what cannot be followed where the tensor is on the way of a
+    gradient in question. moved: operations whose index came out differently on replay.
     """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.obstacles: list[str] = []
         self.coarse: list[Tensor] = []
+        self.suspects: list[tuple[str, Tensor]] = []
         self.moved: set[str] = set()
         self.replaying = False
         # set while the tape itself computes above the dispatcher: those operations are not the program's
