@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vq_reference import nearest
+from vq_reference import cosine, nearest
 from vq_reference.testing import strategies
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.law import PROFILES, Law
@@ -16,13 +16,13 @@ from vq_reference.testing.strategies import EXTREME, OPPOSITE, PLACES, REGULAR, 
 FORMATS = ["float32", "float64"]
 
 
-def drawn_by_default(strategy, precision):
+def drawn_by_default(strategy, precision, metric="euclidean"):
     """Return the cases that a law with this strategy gets in a run by default."""
     cases = []
     law = Law(
         "example.of", "must", "", frozenset(), lambda implementation, case: cases.append(case), {"case": strategy}
     )
-    law.run(replace(oracle(), precision=PRECISIONS[precision]))
+    law.run(replace(oracle(), precision=PRECISIONS[precision], metric=metric))
     assert len(cases) == PROFILES["default"]
     return cases
 
@@ -116,11 +116,13 @@ def test_crowds_stand_on_both_sides_of_25_rows_at_every_offset():
     assert any(offset < 10 for many, offset in seen if not many)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("precision", FORMATS)
-def test_near_ties_are_nearer_than_half_precision_tells_and_farther_than_the_declared_one_needs(precision):
+def test_near_ties_are_nearer_than_half_precision_tells_and_farther_than_the_declared_one_needs(precision, metric):
     gaps = []
-    for case in drawn_by_default(strategies.near_ties(), precision):
-        squares = np.sort(nearest.distances(case.x, case.codes) ** 2, axis=1)
+    for case in drawn_by_default(strategies.near_ties(), precision, metric):
+        compared = [case.x, case.codes] if metric == "euclidean" else [cosine.unit(case.x), cosine.unit(case.codes)]
+        squares = np.sort(nearest.distances(*compared) ** 2, axis=1)
         gaps += [(row[1] - row[0]) / row[1] for row in squares if row[1]]
     half, declared = PRECISIONS["float16"].unit_roundoff, 64 * PRECISIONS["float32"].unit_roundoff
     assert sum(declared < gap < half for gap in gaps) > PROFILES["default"] / 2

@@ -95,7 +95,7 @@ class Law:
         context = copy_context()
         context.run(strategies.precision.set, implementation.precision)
         context.run(strategies.given_sizes.set, implementation.sizes)
-        context.run(strategies.offers.set, implementation.capabilities)
+        context.run(strategies.offers.set, implementation.offers)
         underflow_gradually()
         with _draws_of_its_own():
             context.run(test)

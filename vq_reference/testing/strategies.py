@@ -19,6 +19,7 @@ import numpy as np
 from hypothesis import event
 from hypothesis import strategies as st
 
+from vq_reference import cosine
 from vq_reference.arguments import Array
 from vq_reference.codebook import Layer, effective_codebook
 from vq_reference.estimators import Estimator
@@ -30,8 +31,8 @@ precision: ContextVar[Precision] = ContextVar("precision", default=PRECISIONS["f
 # and (D, K) where the implementation is an instance, whose sizes are given
 given_sizes: ContextVar[tuple[int, int] | None] = ContextVar("given sizes", default=None)
 
-# and its capabilities: heads, projections, masks and the like are drawn where there are such
-offers: ContextVar[frozenset[str]] = ContextVar("offers", default=frozenset())
+# and what it offers: heads, projections, masks and the like are drawn where there are such
+offers: ContextVar[frozenset[str]] = ContextVar("offers", default=frozenset({"euclidean"}))
 
 
 class NotApplicable(Exception):
@@ -290,7 +291,7 @@ def crowds(draw: st.DrawFn, offsets: Sequence[float] = (0.0, 10.0, 1000.0)) -> C
 def near_ties(draw: st.DrawFn) -> Case:
     """Draw a case whose tokens are nearly as near to a second code: ‖x − a‖² and ‖x − b‖² differ by 2^−3 … 2^−22 of it.
 
-    Distances that are computed with fewer digits than declared confuse just these. A case of its own and no place in
+    Under the cosine metric a, b and x are directions. Distances that are computed with fewer digits than declared confuse just these. A case of its own and no place in
     others: laws that compare two calls are about tokens that rounding cannot move.
     """
     dim, count = draw(_dims(2, 6)), draw(sizes(12))
@@ -300,9 +301,10 @@ def near_ties(draw: st.DrawFn) -> Case:
         size = wanted[1]
     codes = precision.get().round(generator.standard_normal((size, dim)) * 2.0 ** generator.integers(-3, 4))
     first, second = generator.integers(0, size, (2, count))
-    apart = codes[first] - codes[second]
+    places = codes if "euclidean" in offers.get() else cosine.unit(codes)
+    one, other = places[first], places[second]
     aside = 2.0 ** -generator.integers(3, 23, (count, 1)) * generator.choice([-1, 1], (count, 1))
-    x = precision.get().round((codes[first] + codes[second]) / 2 + aside * apart)
+    x = precision.get().round((one + other) / 2 + aside * (one - other))
     layer = draw(signed_permutations(dim))
     return Case(SimVQ(_through(codes, layer), (layer,), draw(trained())), x)
 

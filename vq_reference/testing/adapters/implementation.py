@@ -190,10 +190,14 @@ class Implementation:
         if absent:
             raise ValueError(f"capabilities has {absent}: expected auxiliary to have them too")
 
-    def lacks(self, needs: frozenset[str]) -> list[str]:
-        """Return, in words, what a law needs and this implementation does not declare."""
+    @property
+    def offers(self) -> frozenset[str]:
+        """The declared capabilities, and what follows from them and from the metric."""
         estimators = {capability for capability in self.capabilities if capability.startswith("estimator:")}
         follows = {"estimator"} if estimators else set()
         follows |= {"trained"} if estimators - {"estimator:none"} else set()
-        follows |= {"euclidean"} if self.metric == "euclidean" else set()
-        return [{**CAPABILITIES, **FOLLOWING}[need] for need in sorted(needs - self.capabilities - follows)]
+        return self.capabilities | follows | ({"euclidean"} if self.metric == "euclidean" else set())
+
+    def lacks(self, needs: frozenset[str]) -> list[str]:
+        """Return, in words, what a law needs and this implementation does not declare."""
+        return [{**CAPABILITIES, **FOLLOWING}[need] for need in sorted(needs - self.offers)]
