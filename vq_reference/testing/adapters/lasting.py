@@ -35,6 +35,8 @@ LASTING = {
     "cast:autocast": "computation under autocast",
     "cast:float64": "conversion to float64",
     "stack": "a residual stack",
+    "stack:frozen": "a residual stack of codes that no gradient trains",
+    "stack:trained": "a residual stack of codes that a gradient trains",
     "layer_dropout": "a residual stack that drops layers in training",
     "compiled": "compilation",
 }

@@ -61,7 +61,7 @@ def residual_quantizer() -> Implementation:
         name="reference.ResidualQuantizer",
         build=_build_stack_of_one,
         precision=PRECISIONS["float32"],
-        capabilities=frozenset(BASE - {"form"} | {"stack", "layer_dropout"}),
+        capabilities=frozenset(BASE - {"form"} | {"stack", "stack:frozen", "stack:trained", "layer_dropout"}),
         versions=VERSIONS,
         loss_weights=lambda reference: (reference.commitment_weight, reference.commitment_weight * reference.beta),
         lasting=Lasting(build, build_stack=build_stack),
