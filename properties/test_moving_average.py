@@ -158,7 +158,7 @@ def assert_in_the_box(codes, tokens, u, averaging, steps):
     level="must",
     source="codes taken from the first batch, as in k-means",
     needs=EMA | {"initialise_from_data"},
-    subject=subjects("ema", "euclidean", "plain", initialising, tokens=(2, 12)),
+    subject=subjects("ema", "euclidean", "plain", initialising, tokens=(2, 6)),
     steps=st.integers(1, 3),
 )
 def test_codes_from_data_have_the_scale_of_the_data(implementation, subject, steps):
@@ -266,7 +266,7 @@ def test_no_code_is_ever_a_padding_token(implementation, subject, padding):
     level="must",
     source="padding is no data",
     needs=EMA | {"initialise_from_data", "mask"},
-    subject=subjects("ema", "euclidean", "plain", initialising, tokens=(2, 12)),
+    subject=subjects("ema", "euclidean", "plain", initialising, tokens=(2, 6)),
     padding=st.integers(1, 8),
 )
 def test_codes_are_never_initialised_from_padding(implementation, subject, padding):

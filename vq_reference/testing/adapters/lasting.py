@@ -148,7 +148,7 @@ class Lasting:
     carry: "state_dict", "deepcopy", "pickle" → (layer, another one of the same sizes) → one that has to act as `layer`.
     cast: (layer, "float16" | "bfloat16" | "float64" | "autocast") → the layer that takes such tokens.
     build_stack, compiled: where there are such.
-    padded_output: what comes out of padding. padded_index: the index of padding.
+    padded_output: what comes out of padding. padded_index: the index of padding, None where nothing is promised of it.
     loss_in_eval: whether eval mode has the loss of training, or 0.
     stack_gain: ∂output/∂x of a stack of L straight-through layers is this many times I.
     flow: ∂r_i/∂x of its residuals is I ("identity": codes are constants in them) or 0 from the second layer on ("none":
@@ -161,7 +161,7 @@ class Lasting:
     compiled: Callable[[LastingLayer], LastingLayer] | None = None
     build_stack: Callable[[WantedStack], LastingLayer] | None = None
     padded_output: Literal["zero", "input"] = "zero"
-    padded_index: int = -1
+    padded_index: int | None = -1
     loss_in_eval: bool = True
     stack_gain: Callable[[int], float] = lambda layers: 1.0
     flow: Literal["identity", "none"] = "identity"

@@ -195,6 +195,8 @@ def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementati
         dtype=dtype,
         device=device,
     )
+    if "commitment_weight" not in known:  # laws of stacks ask for one
+        return made
     return replace(
         made,
         capabilities=made.capabilities | {"stack", "layer_dropout", "stack:trained"},

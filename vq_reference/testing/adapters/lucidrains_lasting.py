@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,10 @@ def averages(package: Any) -> Lasting:
     def build(wanted: Wanted) -> LastingLayer:
         return LastingTorch(_average(package, wanted), AVERAGE)
 
-    return Lasting(build, CARRY, cast_to, loss_in_eval=False)
+    made = Lasting(build, CARRY, cast_to, loss_in_eval=False)
+    if "return_zeros_for_masked_padding" in inspect.signature(package.VectorQuantize).parameters:
+        return made
+    return replace(made, padded_output="input", padded_index=None)
 
 
 def stack(package: Any, name: str) -> Lasting:
@@ -127,7 +131,6 @@ def _stack_of_averages(package: Any, wanted: WantedStack) -> nn.Module:
 def _stack_of_transforms(package: Any, wanted: WantedStack) -> nn.Module:
     made = wanted.stack
     size, dim = made.codes[0].shape
-    weighs = "commitment_weight" in inspect.signature(package.SimVQ).parameters
     module: Any = package.ResidualSimVQ(
         dim=dim,
         num_quantizers=len(made.codes),
@@ -135,7 +138,7 @@ def _stack_of_transforms(package: Any, wanted: WantedStack) -> nn.Module:
         rotation_trick=False,
         input_to_quantize_commit_loss_weight=made.beta,
         quantize_dropout=wanted.layer_dropout,
-        **({"commitment_weight": made.commitment_weight} if weighs else {}),
+        commitment_weight=made.commitment_weight,
     )
     for i, codes in enumerate(made.codes):
         through = ThroughLinear(f"layers.{i}.frozen_codebook", f"layers.{i}.code_transform")
