@@ -1,4 +1,4 @@
-"""vector-quantize-pytorch's layers that last: what is expected to break does, what is not holds, on the installed one."""
+"""vector-quantize-pytorch's layers that last: what is expected to break does, and nothing else, on the installed one."""
 
 import datetime
 from importlib.metadata import version

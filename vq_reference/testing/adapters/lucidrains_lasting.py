@@ -93,7 +93,8 @@ def _average(package: Any, wanted: Wanted) -> nn.Module:
         if affine is not None:
             set_exactly(getattr(module, name).weight, affine.weight)
             set_exactly(getattr(module, name).bias, affine.bias)
-    return module
+    made: nn.Module = module
+    return made
 
 
 def _place(codebook: Any, layer: VectorQuantize, averaging: Averaging) -> None:
