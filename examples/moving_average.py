@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from vq_reference.testing.adapters.moving_average import MovingAverage
 from vq_reference.testing.adapters.quantizer import torch_quantizer
 
 
@@ -47,4 +48,5 @@ def adapter():
         eval_estimator="none",
         eval_loss="zero",
         freeze=lambda module: setattr(module, "moves", False),
+        average=MovingAverage(counts="counts", sums="sums", decay="decay"),
     )

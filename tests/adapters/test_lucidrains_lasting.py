@@ -1,4 +1,4 @@
-"""vector-quantize-pytorch's layers that last: what is expected to break does, and nothing else, on the installed one."""
+"""Layers that last of vector-quantize-pytorch, as installed: what is expected to break does, and nothing else."""
 
 import datetime
 from importlib.metadata import version

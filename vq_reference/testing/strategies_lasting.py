@@ -61,8 +61,9 @@ def _offered(capability: str) -> st.SearchStrategy[bool]:
 
 @st.composite
 def averagings(draw: st.DrawFn) -> Averaging:
-    """Draw decays from a fast one to a slow one, and ε from none to a large one."""
-    return Averaging(draw(st.sampled_from([0.5, 0.875, 0.25])), draw(st.sampled_from([0.0, 2.0**-10, 0.125])))
+    """Draw decays from a fast one to a slow one, and ε, where there is one, from none to a large one."""
+    epsilons = [0.0, 2.0**-10, 0.125] if "smoothing" in offers.get() else [0.0]
+    return Averaging(draw(st.sampled_from([0.5, 0.875, 0.25])), draw(st.sampled_from(epsilons)))
 
 
 @st.composite

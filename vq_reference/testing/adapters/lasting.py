@@ -20,6 +20,7 @@ LASTING = {
     "trained": "codes that a gradient trains",
     "directional": "directional reparameterization",
     "ema": "codes that are moving averages",
+    "smoothing": "Laplace smoothing of counts",
     "quiet_without_grad": "a promise that no state moves where gradients are off",
     "initialise_from_data": "codes taken from the first batch",
     "replace": "replacement of dead codes",

@@ -1,7 +1,7 @@
 """vector-quantize-pytorch's layers as they last: VectorQuantize with codes that are moving averages, and its stacks.
 
 The average moves here as it does in training; in a stack it is kept still, since laws of stacks are about one forward.
-What a script calls stands in functions of the module alone.
+What a script calls stands in functions of the module alone, under names that the replay has not itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, La
 from vq_reference.testing.adapters.tensors import set_exactly
 from vq_reference.vector_quantize import VectorQuantize
 
-AVERAGES = {"lasting", "ema", "mask", "lengths"}
+AVERAGES = {"lasting", "ema", "smoothing", "mask", "lengths"}
 # what each mode of `lucidrains.vector_quantize` offers in layers that last; the others have none: of a learnable
 # codebook the loss is one mean square without a stop, whose value and gradients no two weights give
 OFFERS: Mapping[str, set[str]] = {
@@ -148,7 +148,7 @@ def _stack_of_transforms(package: Any, wanted: WantedStack) -> nn.Module:
     return made_module
 
 
-def called(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
+def call_layer(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
     """Call a layer of moving averages."""
     given: Any = {} if mask is None else {"mask": mask}
     given = given if lengths is None else {"lens": lengths}
@@ -162,7 +162,7 @@ def codes_of(module: Any) -> Tensor:
     return codes
 
 
-def decoded(module: Any, indices: Tensor) -> Tensor:
+def decode_indices(module: Any, indices: Tensor) -> Tensor:
     """Return the outputs of indices, channels last."""
     output: Tensor = module.get_output_from_indices(indices)
     return output if module.channel_last else output.movedim(1, -1)
@@ -173,7 +173,7 @@ def statistics_of(module: Any) -> list[tuple[Tensor, Tensor]]:
     return list(zip(module._codebook.cluster_size, module._codebook.embed_avg, strict=True))
 
 
-def stack_called(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
+def call_stack(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
     """Call a stack whose codes stay: an average moves in training only."""
     for layer in module.layers:
         if hasattr(layer, "_codebook"):
@@ -182,17 +182,17 @@ def stack_called(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | 
     return Given(output, indices, losses.reshape(-1))
 
 
-def stack_decoded(module: Any, indices: Tensor) -> Tensor:
+def decode_stack(module: Any, indices: Tensor) -> Tensor:
     """Return the sums of codes of indices."""
     output: Tensor = module.get_output_from_indices(indices)
     return output
 
 
-def stack_codes(module: Any) -> Tensor:
+def codes_of_stack(module: Any) -> Tensor:
     """Return the codes of each layer, (L, K, D)."""
     codes: Tensor = module.codebooks
     return codes
 
 
-AVERAGE = Access(called, codes_of, decoded, statistics_of)
-STACK = Access(stack_called, stack_codes, stack_decoded)
+AVERAGE = Access(call_layer, codes_of, decode_indices, statistics_of)
+STACK = Access(call_stack, codes_of_stack, decode_stack)

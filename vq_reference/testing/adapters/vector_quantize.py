@@ -32,7 +32,17 @@ BASE = {
     "eval",
 }
 LASTS = {
-    *("lasting", "trained", "directional", "ema", "quiet_without_grad", "initialise_from_data", "replace", "heads"),
+    *(
+        "lasting",
+        "trained",
+        "directional",
+        "ema",
+        "smoothing",
+        "quiet_without_grad",
+        "initialise_from_data",
+        "replace",
+        "heads",
+    ),
     *("separate_codebooks", "projections", "cosine", "channel_first", "mask", "lengths"),
     *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"),
 }
