@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from vq_reference.arguments import Array
 from vq_reference.ema import Statistics
@@ -39,6 +39,8 @@ LASTING = {
     "stack:frozen": "a residual stack of codes that no gradient trains",
     "stack:trained": "a residual stack of codes that a gradient trains",
     "layer_dropout": "a residual stack that drops layers in training",
+    "ranks": "a codebook that processes share",
+    "ranks_equal_one": "processes that are as one with the whole batch",
     "compiled": "compilation",
 }
 
@@ -100,11 +102,15 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True)
 class Use:
-    """How a layer is called. leading: dimensions whose product is N; None for two of any size."""
+    """How a layer is called. leading: dimensions whose product is N; None for two of any size.
+
+    salt: added to the seed of the call, so that layers of one state draw differently.
+    """
 
     training: bool = True
     leading: tuple[int, ...] | None = None
     with_grad: bool = True
+    salt: int = 0
 
 
 class LastingLayer(Protocol):
@@ -152,6 +158,8 @@ class Lasting:
     padded_output: what comes out of padding. padded_index: the index of padding, None where nothing is promised of it.
     loss_in_eval: whether eval mode has the loss of training, or 0.
     stack_gain: ∂output/∂x of a stack of L straight-through layers is this many times I.
+    again: makes the implementation in another process, and so is picklable; None where only this one can. Set for what
+    is named as a target.
     flow: ∂r_i/∂x of its residuals is I ("identity": codes are constants in them) or 0 from the second layer on ("none":
     each layer's estimator passes all of x on, and nothing is left).
     """
@@ -166,3 +174,4 @@ class Lasting:
     loss_in_eval: bool = True
     stack_gain: Callable[[int], float] = lambda layers: 1.0
     flow: Literal["identity", "none"] = "identity"
+    again: Callable[[], Any] | None = None

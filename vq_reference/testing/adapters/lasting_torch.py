@@ -77,6 +77,7 @@ class LastingTorch:
             lengths,
             self.autocast,
             self.compiled,
+            use.salt,
         )
         gradients = {name.removeprefix(GRADIENT): value for name, value in given.items() if name.startswith(GRADIENT)}
         reached = None if start is None else Reached(gradients.pop("x"), gradients)

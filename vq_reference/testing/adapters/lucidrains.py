@@ -104,6 +104,13 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
     )
 
 
+def shared_by_ranks() -> Implementation:
+    """Return VectorQuantize as processes share it, which it does by itself in a process group. Raises ImportError."""
+    made = vector_quantize()
+    capabilities = frozenset({"ranks", "ranks_equal_one", "initialise_from_data", "replace"})
+    return replace(made, name="lucidrains.VectorQuantize[ranks]", capabilities=capabilities)
+
+
 def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") -> Implementation:
     """Return ResidualVQ as one quantizer: all layers but the first hold zero codes, so that they add nothing.
 

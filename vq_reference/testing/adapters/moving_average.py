@@ -31,6 +31,7 @@ class MovingAverage:
     replace_below: attribute τ, the count below which a code is replaced; None where codes are not.
     initialised: attribute or buffer that is false until the codes are taken from data; None where they are not.
     mask: the argument of forward for a mask that is True at tokens. lengths: the one for lengths. Both may be None.
+    ranks: whether the processes of a group share it, and sum counts and sums; laws start processes then, for seconds.
     padded_output, padded_index: what comes out of padding, and its index; None where nothing is promised of that.
 
     >>> MovingAverage("counts", "sums", "decay", mask="mask").capabilities == {"lasting", "ema", "mask"}
@@ -45,6 +46,7 @@ class MovingAverage:
     initialised: str | None = None
     mask: str | None = None
     lengths: str | None = None
+    ranks: bool = False
     padded_output: Literal["zero", "input"] = "zero"
     padded_index: int | None = -1
 
@@ -58,7 +60,8 @@ class MovingAverage:
             "mask": self.mask,
             "lengths": self.lengths,
         }
-        return {"lasting", "ema", *(capability for capability, name in named.items() if name is not None)}
+        shared = {"ranks", "ranks_equal_one"} if self.ranks else set()
+        return {"lasting", "ema", *(capability for capability, name in named.items() if name is not None), *shared}
 
 
 def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Any, loss_in_eval: bool) -> Lasting:

@@ -29,10 +29,11 @@ def called(
     lengths: Any = None,
     autocast: bool = False,
     compiled: Any = None,
+    salt: int = 0,
 ) -> dict[str, Any]:
     """Call a module once, and go backward once from the gradients (at the output, at each loss); return all by name.
 
-    The seed is made of the state: layers of one state draw alike, and a step later they draw anew.
+    The seed is made of the state and the salt: layers of one state draw alike, and a step later they draw anew.
     """
     module.train(training)
     entering = torch.as_tensor(x).to(dtype, copy=True).reshape(*leading, -1).requires_grad_(with_grad)
@@ -40,7 +41,7 @@ def called(
     until = None if lengths is None else torch.as_tensor(lengths)
     low = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()
     with torch.random.fork_rng(devices=()), torch.set_grad_enabled(with_grad), low:
-        torch.manual_seed(zlib.crc32(b"".join(array.tobytes() for array in state(module).values())))
+        torch.manual_seed(salt + zlib.crc32(b"".join(array.tobytes() for array in state(module).values())))
         output, indices, losses = call(module if compiled is None else compiled, entering, present, until)
     reply = {
         "output": array(output).reshape(x.shape),

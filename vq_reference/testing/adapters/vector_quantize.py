@@ -49,6 +49,18 @@ LASTS = {
 VERSIONS = {"vq-reference": vq_reference.__version__, "torch": torch.__version__}
 
 
+def shared_by_ranks() -> Implementation:
+    """Return `vq_reference.nn.VectorQuantize` as processes share it: for the laws of that alone, which take seconds."""
+    return Implementation(
+        name="reference.VectorQuantize[ranks]",
+        build=_build_once,
+        precision=PRECISIONS["float32"],
+        capabilities=frozenset({"ranks", "ranks_equal_one", "initialise_from_data", "replace"}),
+        versions=VERSIONS,
+        lasting=Lasting(build),
+    )
+
+
 def vector_quantize(compiles: bool = False) -> Implementation:
     """Return `vq_reference.nn.VectorQuantize`, for one call with trained codes, and in all its modes where it lasts.
 
