@@ -26,7 +26,7 @@ class MovingAverageQuantizer(nn.Module):
         if not self.training:
             return q, shaped, x.new_zeros(())
         loss = self.commitment_weight * (x - q).square().mean()
-        if self.moves:
+        if self.moves and torch.is_grad_enabled():  # not in the first of the two calls of activation checkpointing
             self.follow(flat.detach(), indices)
         return q + (x - x.detach()), shaped, loss
 

@@ -64,7 +64,8 @@ class Channels(nn.Module):
         q = torch.where(present[..., None], self.book.embed.T[indices], 0.0)
         # of no token at all: the sum of nothing
         loss = self.weight * (tokens - q).square().sum() / (present.sum().clamp(min=1) * x.shape[-1])
-        if self.training and present.any():
+        # a forward without gradients is the first of two that activation checkpointing makes
+        if self.training and present.any() and torch.is_grad_enabled():
             with torch.no_grad():
                 self.book.follow(tokens[present], indices[present])
         output = q.detach() - (tokens.detach() - tokens)

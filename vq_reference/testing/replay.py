@@ -30,7 +30,10 @@ CARRIED: dict[Any, Callable[..., Any]] = {
 
 
 # what the functions of `plain` import
-LIBRARY = ("import contextlib", "import copy", "import io", "import zlib", "from typing import Any")
+LIBRARY = (
+    *("import contextlib", "import copy", "import io", "import zlib", "from typing import Any"),
+    "from torch.utils.checkpoint import checkpoint",
+)
 IMPORTS = ("import ", "from ", "sys.path.")
 
 
@@ -150,6 +153,7 @@ class Replay:
         arguments += [] if use.training else ["training=False"]
         arguments += [] if use.with_grad else ["with_grad=False"]
         arguments += [f"{key}={self.number(given[key], key)}" for key in ("mask", "lengths") if given[key] is not None]
+        arguments += ["checkpointed=True"] if use.checkpointed else []
         arguments += ["autocast=True"] if layer.autocast else []
         arguments += [f"compiled=compiled_layer_{number}"] if layer.compiled is not None else []
         self._steps.append(f"{name} = called({', '.join(arguments)})")
@@ -222,7 +226,8 @@ def _of_reply(name: str, reply: Reply, x: Array) -> Iterator[Value]:
 
 def _ours(text: str) -> Iterator[str]:
     """Yield the source of each function of `plain` that this text calls, and of those that these call."""
-    functions = {name: inspect.getsource(each) for name, each in vars(plain).items() if inspect.isfunction(each)}
+    own = {name: each for name, each in vars(plain).items() if getattr(each, "__module__", "") == plain.__name__}
+    functions = {name: inspect.getsource(each) for name, each in own.items()}
     needed: set[str] = set()
     while more := {name for name in functions if re.search(rf"(?<![\w.]){name}\(", text)} - needed:
         needed |= more

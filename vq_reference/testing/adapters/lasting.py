@@ -35,6 +35,7 @@ LASTING = {
     "cast:bfloat16": "computation on bfloat16 tokens",
     "cast:autocast": "computation under autocast",
     "cast:float64": "conversion to float64",
+    "checkpoint": "activation checkpointing",
     "stack": "a residual stack",
     "stack:frozen": "a residual stack of codes that no gradient trains",
     "stack:trained": "a residual stack of codes that a gradient trains",
@@ -104,13 +105,15 @@ class Reply(NamedTuple):
 class Use:
     """How a layer is called. leading: dimensions whose product is N; None for two of any size.
 
-    salt: added to the seed of the call, so that layers of one state draw differently.
+    salt: added to the seed of the call, so that layers of one state draw differently. checkpointed: with activation
+    checkpointing, as `torch.utils.checkpoint(..., use_reentrant=True)`: without gradients, and again in the backward.
     """
 
     training: bool = True
     leading: tuple[int, ...] | None = None
     with_grad: bool = True
     salt: int = 0
+    checkpointed: bool = False
 
 
 class LastingLayer(Protocol):

@@ -78,6 +78,7 @@ class LastingTorch:
             self.autocast,
             self.compiled,
             use.salt,
+            use.checkpointed,
         )
         gradients = {name.removeprefix(GRADIENT): value for name, value in given.items() if name.startswith(GRADIENT)}
         reached = None if start is None else Reached(gradients.pop("x"), gradients)

@@ -25,7 +25,10 @@ AVERAGES = {"lasting", "ema", "smoothing", "mask", "lengths"}
 # what each mode of `lucidrains.vector_quantize` offers in layers that last; the others have none: of a learnable
 # codebook the loss is one mean square without a stop, whose value and gradients no two weights give
 OFFERS: Mapping[str, set[str]] = {
-    "": {"initialise_from_data", "replace", "cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"},
+    "": {
+        *("initialise_from_data", "replace", "checkpoint"),
+        *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"),
+    },
     "cosine": {"cosine"},
     "channel_first": {"channel_first"},
     "heads": {"heads"},

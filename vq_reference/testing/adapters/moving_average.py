@@ -34,7 +34,7 @@ class MovingAverage:
     ranks: whether the processes of a group share it, and sum counts and sums; laws start processes then, for seconds.
     padded_output, padded_index: what comes out of padding, and its index; None where nothing is promised of that.
 
-    >>> MovingAverage("counts", "sums", "decay", mask="mask").capabilities == {"lasting", "ema", "mask"}
+    >>> MovingAverage("counts", "sums", "decay", mask="mask").capabilities == {"lasting", "ema", "checkpoint", "mask"}
     True
     """
 
@@ -61,7 +61,13 @@ class MovingAverage:
             "lengths": self.lengths,
         }
         shared = {"ranks", "ranks_equal_one"} if self.ranks else set()
-        return {"lasting", "ema", *(capability for capability, name in named.items() if name is not None), *shared}
+        return {
+            "lasting",
+            "ema",
+            "checkpoint",
+            *(capability for capability, name in named.items() if name is not None),
+            *shared,
+        }
 
 
 def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Any, loss_in_eval: bool) -> Lasting:

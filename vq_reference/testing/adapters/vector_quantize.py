@@ -44,7 +44,7 @@ LASTS = {
         "heads",
     ),
     *("separate_codebooks", "projections", "cosine", "channel_first", "mask", "lengths"),
-    *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"),
+    *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64", "checkpoint"),
 }
 VERSIONS = {"vq-reference": vq_reference.__version__, "torch": torch.__version__}
 
