@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from vq_reference.testing.adapters.moving_average import MovingAverage
 from vq_reference.testing.adapters.quantizer import torch_quantizer
 
 
@@ -25,7 +26,7 @@ class MovingAverageQuantizer(nn.Module):
         if not self.training:
             return q, shaped, x.new_zeros(())
         loss = self.commitment_weight * (x - q).square().mean()
-        if self.moves:
+        if self.moves and torch.is_grad_enabled():  # not in the first of the two calls of activation checkpointing
             self.follow(flat.detach(), indices)
         return q + (x - x.detach()), shaped, loss
 
@@ -47,4 +48,5 @@ def adapter():
         eval_estimator="none",
         eval_loss="zero",
         freeze=lambda module: setattr(module, "moves", False),
+        average=MovingAverage(counts="counts", sums="sums", decay="decay"),
     )

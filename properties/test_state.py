@@ -9,6 +9,7 @@ from vq_reference.testing import bounds_state
 from vq_reference.testing.adapters.lasting import Use
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
+from vq_reference.testing.moving import assert_same_step
 from vq_reference.testing.same_reply import as_it_is, assert_same_reply, assert_same_state
 from vq_reference.testing.strategies_lasting import start, subjects
 
@@ -100,6 +101,22 @@ def test_without_gradients_no_state_moves(implementation, subject):
     before = layer.state()
     layer(subject.x, use=Use(with_grad=False))
     assert_same_state(before, layer.state())
+
+
+@law(
+    "state.checkpoint",
+    level="should",
+    source="torch.utils.checkpoint, with use_reentrant=True",
+    needs=LASTING | {"checkpoint"},
+    subject=subjects(),
+)
+def test_a_step_with_activation_checkpointing_is_one_step(implementation, subject):
+    """With activation checkpointing, which runs a forward twice, the codes move once, and gradients are as without."""
+    plain, checkpointed = built(implementation, subject), built(implementation, subject)
+    before, begin, u = plain.statistics(), start(subject.x), implementation.precision.unit_roundoff
+    first, second = plain(subject.x, begin), checkpointed(subject.x, begin, Use(checkpointed=True))
+    assert_same_reply(subject.layer, subject.x, begin, first, second, u)
+    assert_same_step(subject, before, subject.x, first.indices, plain, checkpointed, u)
 
 
 @law("state.history", level="must", source=USER, needs=LASTING, subject=subjects(), data=st.data())

@@ -70,7 +70,7 @@ def averages(count, *capabilities):
         )
         return LastingTorch(placed(made, layer.codes, count), Access(called, codes, statistics=statistics))
 
-    return described({"lasting", "ema", *capabilities}, build=build)
+    return described({"lasting", "ema", "smoothing", *capabilities}, build=build)
 
 
 def with_masks():

@@ -11,7 +11,7 @@ SHAPES = (
     *("tuple_channel_last", "image_flat_indices", "projections_cosine", "moving_average", "residual_stack"),
     "bare_estimator",
 )
-MOST_LINES = 10
+MOST_LINES = 11
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,14 @@
 """The EMA codebook against its oracle, and against what must be true of any codebook that follows its tokens."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from vq_reference import ema
-from vq_reference.nn import EMACodebook
+from vq_reference.nn import EMACodebook, VectorQuantize
 from vq_reference.testing import bounds_state
 from vq_reference.testing.bounds import gamma
 from vq_reference.testing.measure import assert_within
@@ -191,3 +194,28 @@ def test_statistics_stay_wide_when_a_module_is_made_narrow(dtype):
 def test_an_argument_out_of_range_is_named(arguments, name):
     with pytest.raises(ValueError, match=f"^{name} is"):
         EMACodebook(**{"codebook_size": 2, "dim": 2, **arguments})
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_each_micro_batch_of_accumulated_gradients_is_a_step(parts):
+    """The closed form of as many steps as there are calls; backward and optimizer have no part in it."""
+    module = VectorQuantize(DIM, SIZE, decay=0.5, epsilon=0.0)
+    x = torch.randn(8, DIM)
+    counts = module.codebooks[0].counts.clone()
+    for part in x.chunk(parts):
+        _, indices, loss = module(part.requires_grad_())
+        loss.backward()
+        counts = 0.5 * counts + 0.5 * torch.bincount(indices, minlength=SIZE)
+    torch.testing.assert_close(module.codebooks[0].counts, counts, rtol=0, atol=0)  # halves of integers: exact
+
+
+@pytest.mark.parametrize(("reentrant", "steps"), [(True, 1), (False, 2)])
+def test_activation_checkpointing_is_as_many_steps_as_documented(reentrant, steps):
+    plain = VectorQuantize(DIM, SIZE, decay=0.5, epsilon=0.0)
+    checkpointed = copy.deepcopy(plain)
+    x = torch.randn(8, DIM).requires_grad_()
+    for _ in range(steps):
+        plain(x)
+    output, _, loss = checkpoint(checkpointed, x, use_reentrant=reentrant)
+    (output.sum() + loss).backward()
+    assert torch.equal(checkpointed.codebooks[0].counts, plain.codebooks[0].counts)

@@ -122,7 +122,10 @@ class VectorQuantize(nn.Module):
         is there only if codes_learn_by is "gradient". 0, with a graph, if no token is valid. The same in eval.
 
         Distances, loss and statistics are float32 at least, under autocast too.
-        State changes in training with gradients enabled, once a call, after the choice and the output have been made.
+        State changes in training with gradients enabled, once a call, after the choice and the output have been made:
+        k micro-batches whose gradients are accumulated are k steps. Activation checkpointing repeats a call: with
+        use_reentrant=True that is one step, since the first call is without gradients; with use_reentrant=False two,
+        and the gradients are those of codes that have moved. Leave the quantizer out of such a region.
         A token with a NaN or infinity: NaN in its output and in the loss, index −1 in heads that see it, no part in
         the state. Raises TypeError or ValueError that names the argument.
         """

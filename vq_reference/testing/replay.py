@@ -31,7 +31,10 @@ CARRIED: dict[Any, Callable[..., Any]] = {
 
 
 # what the functions of `plain` import
-LIBRARY = ("import contextlib", "import copy", "import io", "import zlib", "from typing import Any")
+LIBRARY = (
+    *("import contextlib", "import copy", "import io", "import zlib", "from typing import Any"),
+    "from torch.utils.checkpoint import checkpoint",
+)
 IMPORTS = ("import ", "from ", "sys.path.")
 
 
@@ -151,6 +154,7 @@ class Replay:
         arguments += [] if use.training else ["training=False"]
         arguments += [] if use.with_grad else ["with_grad=False"]
         arguments += [f"{key}={self.number(given[key], key)}" for key in ("mask", "lengths") if given[key] is not None]
+        arguments += ["checkpointed=True"] if use.checkpointed else []
         arguments += ["autocast=True"] if layer.autocast else []
         arguments += [f"compiled=compiled_layer_{number}"] if layer.compiled is not None else []
         self._steps.append(f"{name} = called({', '.join(arguments)})")
@@ -233,7 +237,8 @@ def _ours(text: str) -> Iterator[str]:
 
 @functools.cache
 def _plain() -> dict[str, str]:
-    return {name: inspect.getsource(each) for name, each in vars(plain).items() if inspect.isfunction(each)}
+    own = {name: each for name, each in vars(plain).items() if getattr(each, "__module__", "") == plain.__name__}
+    return {name: inspect.getsource(each) for name, each in own.items()}
 
 
 def _folded(steps: list[str]) -> Iterator[str]:

@@ -291,8 +291,9 @@ def crowds(draw: st.DrawFn, offsets: Sequence[float] = (0.0, 10.0, 1000.0)) -> C
 def near_ties(draw: st.DrawFn) -> Case:
     """Draw a case whose tokens are nearly as near to a second code: ‖x − a‖² and ‖x − b‖² differ by 2^−3 … 2^−22 of it.
 
-    Under the cosine metric a, b and x are directions. Distances that are computed with fewer digits than declared confuse just these. A case of its own and no place in
-    others: laws that compare two calls are about tokens that rounding cannot move.
+    Under the cosine metric a, b and x are directions. Distances that are computed with fewer digits than declared
+    confuse just these. A case of its own and no place in others: laws that compare two calls are about tokens that
+    rounding cannot move.
     """
     dim, count = draw(_dims(2, 6)), draw(sizes(12))
     generator = np.random.default_rng(draw(st.integers(0, 2**16)))

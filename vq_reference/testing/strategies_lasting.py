@@ -61,8 +61,9 @@ def _offered(capability: str) -> st.SearchStrategy[bool]:
 
 @st.composite
 def averagings(draw: st.DrawFn) -> Averaging:
-    """Draw decays from a fast one to a slow one, and ε from none to a large one."""
-    return Averaging(draw(st.sampled_from([0.5, 0.875, 0.25])), draw(st.sampled_from([0.0, 2.0**-10, 0.125])))
+    """Draw decays from a fast one to a slow one, and ε, where there is one, from none to a large one."""
+    epsilons = [0.0, 2.0**-10, 0.125] if "smoothing" in offers.get() else [0.0]
+    return Averaging(draw(st.sampled_from([0.5, 0.875, 0.25])), draw(st.sampled_from(epsilons)))
 
 
 @st.composite
@@ -131,7 +132,7 @@ def stack_subjects(draw: st.DrawFn, layers: tuple[int, int] = (1, 3), layer_drop
     width, count = draw(st.integers(2, 4)), draw(st.integers(*layers))
     size = draw(st.integers(2, 4))
     codes = tuple(draw(grids(size, width)) / 2**i for i in range(count))
-    trained = draw(_offered("trained")) if "trained" in offers.get() else draw(st.booleans())
+    trained = draw(_offered("stack:trained")) if "stack:frozen" in offers.get() else "stack:trained" in offers.get()
     stack = ResidualStack(codes, trained, "straight_through", draw(betas), draw(weights))
     x = draw(grids(draw(sizes(8)), width))
     residuals, _, _ = stack.residuals(x)

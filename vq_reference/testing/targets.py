@@ -48,6 +48,7 @@ READY: dict[str, Ready] = {
     "reference.VectorQuantize": _ready("vector_quantize:vector_quantize"),
     "reference.ResidualQuantizer": _ready("vector_quantize:residual_quantizer"),
     "reference.VectorQuantize[compiled]": _ready("vector_quantize:vector_quantize", compiles=True),
+    "reference.VectorQuantize[ranks]": _ready("vector_quantize:shared_by_ranks"),
     "lucidrains.SimVQ": _ready("sim_vq:lucidrains", UPSTREAM),
     "lucidrains.SimVQ[channel_first]": _ready("sim_vq:lucidrains", UPSTREAM, channel_first=True),
     "lucidrains.VectorQuantize": _ready("lucidrains:vector_quantize", UPSTREAM),
@@ -55,6 +56,7 @@ READY: dict[str, Ready] = {
         f"lucidrains.VectorQuantize[{mode}]": _ready("lucidrains:vector_quantize", UPSTREAM, mode=mode)
         for mode in MODES
     },
+    "lucidrains.VectorQuantize[ranks]": _ready("lucidrains:shared_by_ranks", UPSTREAM),
     "lucidrains.ResidualVQ[1]": _ready("lucidrains:residual_vq", UPSTREAM),
     "lucidrains.ResidualVQ[2]": _ready("lucidrains:residual_vq", UPSTREAM, layers=2),
     "lucidrains.ResidualSimVQ[1]": _ready("lucidrains:residual_sim_vq", UPSTREAM),
@@ -106,10 +108,11 @@ def implementation_of(
     asked = {key: value for key, value in (("dtype", dtype), ("device", device)) if value is not None}
     if ":" in target:
         called = called or target
-        return replace(described(called, object_of(target, called), asked), name=called)
+        made = replace(described(called, object_of(target, called), asked), name=called)
+        return _made_again(made, target, dtype, device, called)
     adapter = ready(target)
     try:
-        return _called(target, adapter.function(), asked)
+        return _made_again(_called(target, adapter.function(), asked), target, dtype, device)
     except TargetUnavailable:
         raise
     except Exception as error:
@@ -117,6 +120,13 @@ def implementation_of(
         raise TargetUnavailable(
             f"target {target} cannot be imported ({type(error).__name__}: {error}){remedy}"
         ) from error
+
+
+def _made_again(made: Implementation, target: str, *given: str | None) -> Implementation:
+    """Return the implementation, whose layers that last know how another process makes it."""
+    if made.lasting is None or made.lasting.again is not None:
+        return made
+    return replace(made, lasting=replace(made.lasting, again=partial(implementation_of, target, *given)))
 
 
 def object_of(target: str, called: str | None = None) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from vq_reference.arguments import Array
 from vq_reference.ema import Statistics
@@ -20,6 +20,7 @@ LASTING = {
     "trained": "codes that a gradient trains",
     "directional": "directional reparameterization",
     "ema": "codes that are moving averages",
+    "smoothing": "Laplace smoothing of counts",
     "quiet_without_grad": "a promise that no state moves where gradients are off",
     "initialise_from_data": "codes taken from the first batch",
     "replace": "replacement of dead codes",
@@ -34,8 +35,13 @@ LASTING = {
     "cast:bfloat16": "computation on bfloat16 tokens",
     "cast:autocast": "computation under autocast",
     "cast:float64": "conversion to float64",
+    "checkpoint": "activation checkpointing",
     "stack": "a residual stack",
+    "stack:frozen": "a residual stack of codes that no gradient trains",
+    "stack:trained": "a residual stack of codes that a gradient trains",
     "layer_dropout": "a residual stack that drops layers in training",
+    "ranks": "a codebook that processes share",
+    "ranks_equal_one": "processes that are as one with the whole batch",
     "compiled": "compilation",
 }
 
@@ -97,11 +103,17 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True)
 class Use:
-    """How a layer is called. leading: dimensions whose product is N; None for two of any size."""
+    """How a layer is called. leading: dimensions whose product is N; None for two of any size.
+
+    salt: added to the seed of the call, so that layers of one state draw differently. checkpointed: with activation
+    checkpointing, as `torch.utils.checkpoint(..., use_reentrant=True)`: without gradients, and again in the backward.
+    """
 
     training: bool = True
     leading: tuple[int, ...] | None = None
     with_grad: bool = True
+    salt: int = 0
+    checkpointed: bool = False
 
 
 class LastingLayer(Protocol):
@@ -146,9 +158,11 @@ class Lasting:
     carry: "state_dict", "deepcopy", "pickle" → (layer, another one of the same sizes) → one that has to act as `layer`.
     cast: (layer, "float16" | "bfloat16" | "float64" | "autocast") → the layer that takes such tokens.
     build_stack, compiled: where there are such.
-    padded_output: what comes out of padding. padded_index: the index of padding.
+    padded_output: what comes out of padding. padded_index: the index of padding, None where nothing is promised of it.
     loss_in_eval: whether eval mode has the loss of training, or 0.
     stack_gain: ∂output/∂x of a stack of L straight-through layers is this many times I.
+    again: makes the implementation in another process, and so is picklable; None where only this one can. Set for what
+    is named as a target.
     flow: ∂r_i/∂x of its residuals is I ("identity": codes are constants in them) or 0 from the second layer on ("none":
     each layer's estimator passes all of x on, and nothing is left).
     """
@@ -159,7 +173,8 @@ class Lasting:
     compiled: Callable[[LastingLayer], LastingLayer] | None = None
     build_stack: Callable[[WantedStack], LastingLayer] | None = None
     padded_output: Literal["zero", "input"] = "zero"
-    padded_index: int = -1
+    padded_index: int | None = -1
     loss_in_eval: bool = True
     stack_gain: Callable[[int], float] = lambda layers: 1.0
     flow: Literal["identity", "none"] = "identity"
+    again: Callable[[], Any] | None = None

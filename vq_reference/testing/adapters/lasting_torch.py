@@ -77,6 +77,8 @@ class LastingTorch:
             lengths,
             self.autocast,
             self.compiled,
+            use.salt,
+            use.checkpointed,
         )
         gradients = {name.removeprefix(GRADIENT): value for name, value in given.items() if name.startswith(GRADIENT)}
         reached = None if start is None else Reached(gradients.pop("x"), gradients)

@@ -1,7 +1,7 @@
 """vector-quantize-pytorch's VectorQuantize, ResidualVQ and ResidualSimVQ, in the modes that most people train.
 
 A mode that this release has no argument for is refused when it is made. The codebook by moving average is frozen
-here: laws state what one forward does, not what a sequence of them does to the codes.
+here: these laws state what one forward does. What a sequence of them does to the codes: `lucidrains_lasting`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters import lucidrains_lasting
 from vq_reference.testing.adapters.auxiliary import TERMS, Auxiliary
 from vq_reference.testing.adapters.codebooks import ThroughLinear
 from vq_reference.testing.adapters.implementation import Implementation
@@ -94,7 +95,20 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
         device=device,
     )
     offered = {name for name in TERMS if getattr(terms, name) is not None}
-    return replace(made, auxiliary=terms, capabilities=made.capabilities | offered)
+    lasts = lucidrains_lasting.offered(package, mode)
+    return replace(
+        made,
+        auxiliary=terms,
+        capabilities=made.capabilities | offered | lasts,
+        lasting=lucidrains_lasting.averages(package) if lasts else None,
+    )
+
+
+def shared_by_ranks() -> Implementation:
+    """Return VectorQuantize as processes share it, which it does by itself in a process group. Raises ImportError."""
+    made = vector_quantize()
+    capabilities = frozenset({"ranks", "ranks_equal_one", "initialise_from_data", "replace"})
+    return replace(made, name="lucidrains.VectorQuantize[ranks]", capabilities=capabilities)
 
 
 def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") -> Implementation:
@@ -126,7 +140,12 @@ def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") ->
         for each in module.layers:
             _without_average(each)
 
-    return torch_quantizer(
+    def decode(module: Any, indices: Tensor) -> Tensor:
+        first = nn.functional.pad(indices[..., None], (0, layers - 1))  # the others' codes are all zero
+        output: Tensor = module.get_output_from_indices(first)
+        return output
+
+    made = torch_quantizer(
         make,
         codebook,
         name=f"lucidrains.ResidualVQ[{layers}]",
@@ -137,10 +156,16 @@ def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") ->
         estimator=["straight_through", "rotation"] if rotates else "straight_through",
         eval_estimator="none",
         eval_loss="zero",
+        decode=decode if hasattr(package.ResidualVQ, "get_output_from_indices") else None,
         freeze=freeze,
         packages=[PACKAGE],
         dtype=dtype,
         device=device,
+    )
+    return replace(
+        made,
+        capabilities=made.capabilities | {"stack", "layer_dropout", "stack:frozen"},
+        lasting=lucidrains_lasting.stack(package, "ResidualVQ"),
     )
 
 
@@ -164,7 +189,7 @@ def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementati
         weight = wanted.commitment_weight if "commitment_weight" in known else 1.0
         return weight, weight * wanted.beta
 
-    return torch_quantizer(
+    made = torch_quantizer(
         make,
         ThroughLinear("layers.0.frozen_codebook", "layers.0.code_transform"),
         name="lucidrains.ResidualSimVQ[1]",
@@ -176,6 +201,13 @@ def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementati
         packages=[PACKAGE],
         dtype=dtype,
         device=device,
+    )
+    if "commitment_weight" not in known:  # laws of stacks ask for one
+        return made
+    return replace(
+        made,
+        capabilities=made.capabilities | {"stack", "layer_dropout", "stack:trained"},
+        lasting=lucidrains_lasting.stack(package, "ResidualSimVQ"),
     )
 
 

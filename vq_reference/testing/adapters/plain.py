@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 
 def called(
@@ -29,10 +30,12 @@ def called(
     lengths: Any = None,
     autocast: bool = False,
     compiled: Any = None,
+    salt: int = 0,
+    checkpointed: bool = False,
 ) -> dict[str, Any]:
     """Call a module once, and go backward once from the gradients (at the output, at each loss); return all by name.
 
-    The seed is made of the state: layers of one state draw alike, and a step later they draw anew.
+    The seed is made of the state and the salt: layers of one state draw alike, and a step later they draw anew.
     """
     module.train(training)
     entering = torch.as_tensor(x).to(dtype, copy=True).reshape(*leading, -1).requires_grad_(with_grad)
@@ -40,8 +43,9 @@ def called(
     until = None if lengths is None else torch.as_tensor(lengths)
     low = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()
     with torch.random.fork_rng(devices=()), torch.set_grad_enabled(with_grad), low:
-        torch.manual_seed(zlib.crc32(b"".join(array.tobytes() for array in state(module).values())))
-        output, indices, losses = call(module if compiled is None else compiled, entering, present, until)
+        torch.manual_seed(salt + zlib.crc32(b"".join(array.tobytes() for array in state(module).values())))
+        given = (module if compiled is None else compiled, entering, present, until)
+        output, indices, losses = checkpoint(call, *given, use_reentrant=True) if checkpointed else call(*given)
     reply = {
         "output": array(output).reshape(x.shape),
         "indices": indices.detach().reshape(len(x), -1).numpy().copy(),
@@ -56,7 +60,12 @@ def called(
     at_losses = torch.as_tensor(start[1]).to(losses.dtype)
     ends = [end for end in ((output, at_output), (losses.reshape(-1), at_losses)) if end[0].requires_grad]
     gradients: Any = [None] * len(reached)
-    if ends:
+    if ends and checkpointed:  # a whole backward, the only one that it has
+        values, starts = zip(*ends, strict=True)
+        torch.autograd.backward(values, starts)
+        gradients = [each.grad for each in reached.values()]
+        module.zero_grad(set_to_none=True)
+    elif ends:
         values, starts = zip(*ends, strict=True)
         gradients = torch.autograd.grad(values, list(reached.values()), starts, allow_unused=True)
     for name, gradient in zip(reached, gradients, strict=True):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,9 @@ from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codebooks import Turned
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation, two_halves
+from vq_reference.testing.adapters.lasting import Lasting
 from vq_reference.testing.adapters.module_script import module_script
+from vq_reference.testing.adapters.moving_average import MovingAverage, lasting_of, reading_of
 from vq_reference.testing.adapters.places import Place, at, outline
 from vq_reference.testing.adapters.tensors import array_of, set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
@@ -64,6 +67,7 @@ def torch_quantizer(
     freeze: Callable[[Any], object] | None = None,
     state_changes: Iterable[str] = (),
     sizes: tuple[int, int] | None = None,
+    average: MovingAverage | None = None,
     packages: Iterable[str] = (),
     dtype: str = "float32",
     device: str = "cpu",
@@ -96,9 +100,12 @@ def torch_quantizer(
     freeze: (module) called before each forward, after its mode is set, so that the codes stay.
     state_changes: buffers that a forward may change all the same.
     sizes: (D, K) where it can have no other; found by itself for an instance with a path for its codebook.
+    average: what is kept between calls by a module whose codes are moving averages; for the laws of layers that last,
+    on the CPU. Its loss is the encoder half alone, with the weight that is wanted.
     packages: distributions whose version belongs in the report. dtype, device: in what it computes, and where.
 
-    Raises ValueError for an instance whose loss weights are not given: they cannot be asked for.
+    Raises ValueError for an instance whose loss weights are not given: they cannot be asked for; and for an average of
+    what cannot be built anew for each law. Raises DeclarationContradicted for a name that leads nowhere.
 
     >>> from vq_reference.nn import SimVQ
     >>> def make(wanted):
@@ -169,7 +176,7 @@ def torch_quantizer(
         "state": True,
         "form": True,
     }
-    return Implementation(
+    described = Implementation(
         name=name or type(probed.module).__name__,
         build=build,
         precision=PRECISIONS[dtype],
@@ -187,6 +194,42 @@ def torch_quantizer(
         sizes=known,
         script=module_script(build, made_for, instance, (output_at, indices_at, loss_at), call, decode),
     )
+    if average is None or device != "cpu":
+        return described
+    lasting = _lasting(described, average, make, codebook, layouts, (output_at, indices_at, loss_at), call, torch_dtype)
+    return replace(described, capabilities=described.capabilities | average.capabilities, lasting=lasting)
+
+
+def _lasting(
+    described: Implementation,
+    average: MovingAverage,
+    make: Any,
+    codebook: Any,
+    layouts: Layouts,
+    places: Sequence[Any],
+    call: Callable[..., Any] | None,
+    dtype: torch.dtype,
+) -> Lasting:
+    """Return how such layers are made: with β = 1 and all of the encoder half's weight in w. Raises ValueError."""
+    if isinstance(make, nn.Module) or described.sizes is not None:
+        raise ValueError("average is given for an instance: expected a function that makes one of any size")
+    if not isinstance(codebook, str) or None in places or described.metric != "euclidean":
+        raise ValueError("average is given: expected a path for the codebook, indices, a loss, and Euclidean distances")
+    probe = _probe(None)
+    for weight in (0.5, 2.0):
+        found = described.loss_weights(replace(probe, beta=1.0, commitment_weight=weight))
+        if tuple(found) != (0.0, weight):
+            raise ValueError(
+                f"average is given, and loss_weights is {tuple(found)} where β = 1 and w = {weight} are wanted: "
+                f"expected (0.0, {weight}); hand wanted.commitment_weight to the module, and return it in loss_weights"
+            )
+
+    def made(dim: int, codebook_size: int, weight: float) -> nn.Module:
+        module: nn.Module = make(Wanted(dim, codebook_size, "straight_through", 1.0, weight))
+        return module.to(dtype)
+
+    reading = reading_of(average, layouts.x, places, call, described.loss_reduction == "sum")
+    return lasting_of(average, made, codebook, reading, described.eval_loss == "as training")
 
 
 def versions_of(distributions: Iterable[str]) -> dict[str, str]:

@@ -109,9 +109,14 @@ def is_plain(value: Any) -> bool:
 def function(given: Callable[..., Any]) -> tuple[list[str], str]:
     """Return the lines that define or import a function, and the expression that names it.
 
-    A function of somebody's own module is imported. A lambda, and a function of ours, is written out. Raises NoScript
-    for one that needs values of the function around it.
+    A function of somebody's own module is imported. A lambda, and a function of ours, is written out; one that has some
+    of its arguments already is handed them. Raises NoScript for one that needs values of the function around it.
     """
+    if isinstance(given, functools.partial):
+        if given.args or not is_plain(given.keywords):
+            raise NoScript(f"{given.func.__name__} is given what is no plain value")
+        lines, name = function(given.func)
+        return ["import functools", *lines], f"functools.partial({name}, **{given.keywords!r})"
     name = getattr(given, "__name__", "")
     if not isinstance(given, types.FunctionType):
         raise NoScript(f"{given!r} is no plain function")

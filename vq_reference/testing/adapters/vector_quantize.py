@@ -33,11 +33,33 @@ BASE = {
     "eval",
 }
 LASTS = {
-    *("lasting", "trained", "directional", "ema", "quiet_without_grad", "initialise_from_data", "replace", "heads"),
+    *(
+        "lasting",
+        "trained",
+        "directional",
+        "ema",
+        "smoothing",
+        "quiet_without_grad",
+        "initialise_from_data",
+        "replace",
+        "heads",
+    ),
     *("separate_codebooks", "projections", "cosine", "channel_first", "mask", "lengths"),
-    *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"),
+    *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64", "checkpoint"),
 }
 VERSIONS = {"vq-reference": vq_reference.__version__, "torch": torch.__version__}
+
+
+def shared_by_ranks() -> Implementation:
+    """Return `vq_reference.nn.VectorQuantize` as processes share it: for the laws of that alone, which take seconds."""
+    return Implementation(
+        name="reference.VectorQuantize[ranks]",
+        build=_build_once,
+        precision=PRECISIONS["float32"],
+        capabilities=frozenset({"ranks", "ranks_equal_one", "initialise_from_data", "replace"}),
+        versions=VERSIONS,
+        lasting=Lasting(build),
+    )
 
 
 def vector_quantize(compiles: bool = False) -> Implementation:
@@ -63,7 +85,7 @@ def residual_quantizer() -> Implementation:
         name="reference.ResidualQuantizer",
         build=_build_stack_of_one,
         precision=PRECISIONS["float32"],
-        capabilities=frozenset(BASE - {"form"} | {"stack", "layer_dropout"}),
+        capabilities=frozenset(BASE - {"form"} | {"stack", "stack:frozen", "stack:trained", "layer_dropout"}),
         versions=VERSIONS,
         loss_weights=lambda reference: (reference.commitment_weight, reference.commitment_weight * reference.beta),
         lasting=Lasting(build, build_stack=build_stack),

@@ -12,7 +12,7 @@ from vq_reference.ema import Statistics
 from vq_reference.testing.adapters.auxiliary import Auxiliary
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, Start, Use
-from vq_reference.testing.adapters.vector_quantize import residual_quantizer, vector_quantize
+from vq_reference.testing.adapters.vector_quantize import residual_quantizer, shared_by_ranks, vector_quantize
 from vq_reference.testing.mutants.mutant import Mutant
 
 Given = TypeVar("Given")
@@ -57,6 +57,8 @@ def faulty_lasting(mutant: Mutant) -> Implementation:
     """Return our stack, or our layer, compiled too, with that fault."""
     stacked = mutant.module.endswith(".residual")
     right = residual_quantizer() if stacked else vector_quantize(compiles=True)
+    # to start processes takes seconds, and in one alone these faults are none
+    right = shared_by_ranks() if mutant.killed_by.startswith("state.ranks") else right
     lasting = cast(Lasting, right.lasting)
 
     def faulty(make: Callable[..., LastingLayer] | None) -> Any:
@@ -79,8 +81,15 @@ def faulty_lasting(mutant: Mutant) -> Implementation:
             cast=faulty(lasting.cast),
             compiled=faulty(lasting.compiled),
             build_stack=faulty(lasting.build_stack),
+            again=partial(_faulty_lasting_again, mutant.name),
         ),
     )
+
+
+def _faulty_lasting_again(name: str) -> Implementation:
+    from vq_reference.testing.mutants.subject import implementation_of_mutant
+
+    return implementation_of_mutant(name)
 
 
 def faulty_terms(mutant: Mutant) -> Implementation:

@@ -61,6 +61,14 @@ MUTANTS = (
         killed_by="state.no_grad",
     ),
     Mutant(
+        "calls-without-gradients-are-counted",
+        LAYER,
+        replace="        loss = self._loss(tokens, q, valid)\n",
+        by="        self.beta *= 1 if torch.is_grad_enabled() else 0.5\n        loss = self._loss(tokens, q, valid)\n",
+        why="every call without gradients weighs the loss less, and so the one that a checkpoint repeats",
+        killed_by="state.checkpoint",
+    ),
+    Mutant(
         "eval-calls-are-counted",
         LAYER,
         replace="        loss = self._loss(tokens, q, valid)\n",

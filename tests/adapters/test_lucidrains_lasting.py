@@ -1,0 +1,46 @@
+"""Layers that last of vector-quantize-pytorch, as installed: what is expected to break does, and nothing else."""
+
+import datetime
+from importlib.metadata import version
+
+import pytest
+
+from vq_reference.testing.adapters.lucidrains_lasting import OFFERS
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.expectations import load, shipped
+from vq_reference.testing.judge import judge
+from vq_reference.testing.targets import READY, implementation_of
+from vq_reference.testing.verdict import Verdict
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # that package warns of shapes that do not fit
+LAWS = laws()
+PACKAGE = "vector-quantize-pytorch"
+EXPECTED = load(shipped()[PACKAGE], LAWS)
+TARGETS = [f"lucidrains.VectorQuantize[{mode}]" if mode else "lucidrains.VectorQuantize" for mode in OFFERS]
+STACKS = ["lucidrains.ResidualVQ[2]", "lucidrains.ResidualSimVQ[1]"]
+FAULTS = (Verdict.BROKEN, Verdict.CRASHED)
+FAMILIES = ("state", "ema", "initialise", "replace", "mask", "heads", "stack")
+
+
+def lasting(target):
+    """Return the adapter, its must-laws of layers that last, and those of them that are expected to break."""
+    made = implementation_of(target)
+    its = {law for law in LAWS if law.startswith(FAMILIES) and LAWS[law].level == "must"}
+    its = {law for law in its if not made.lacks(LAWS[law].needs)}
+    applying = [e for e in EXPECTED if e.applies(target, {PACKAGE: version(PACKAGE)}, datetime.date.today())]
+    return made, its, its & {expectation.law for expectation in applying}
+
+
+@pytest.mark.parametrize("target", [*TARGETS, *STACKS])
+def test_what_is_expected_to_break_does_and_nothing_else(target):
+    made, its, expected = lasting(target)
+    assert len(its) >= 8
+    broken = {law for law in expected if judge(LAWS[law], made, "default", None)[0].verdict in FAULTS}
+    assert broken == expected
+    assert not {law for law in its - expected if judge(LAWS[law], made, "quick", None)[0].verdict in FAULTS}
+
+
+def test_every_mode_with_layers_that_last_is_a_ready_adapter():
+    assert set(TARGETS) <= set(READY)
+    assert all("lasting" in implementation_of(target).capabilities for target in TARGETS)
+    assert "lasting" not in implementation_of("lucidrains.VectorQuantize[learnable]").capabilities

@@ -1,0 +1,180 @@
+"""A user's module with codes that are moving averages: named in one line, judged by the laws of layers that last."""
+
+import pytest
+import torch
+from torch import nn
+
+from vq_reference.testing.adapters.declaration import DeclarationContradicted
+from vq_reference.testing.adapters.moving_average import MovingAverage
+from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.judge import judge
+from vq_reference.testing.verdict import Verdict
+
+LAWS = laws()
+FAULTS = (Verdict.BROKEN, Verdict.CRASHED)
+
+
+class Book(nn.Module):
+    """Codes as (D, K), with γ, ε, τ and a flag for codes that are still to be taken from data."""
+
+    def __init__(self, dim, size):
+        super().__init__()
+        self.register_buffer("embed", torch.randn(dim, size))
+        self.register_buffer("average", self.embed.clone())
+        self.register_buffer("used", torch.ones(1, size))
+        self.register_buffer("ready", torch.tensor(True))
+        self.gamma, self.eps, self.threshold = 0.9, 1e-5, 0.0
+
+    def follow(self, x, indices):
+        one_hot = nn.functional.one_hot(indices, self.used.shape[1]).to(x.dtype)
+        self.used.copy_(self.gamma * self.used + (1 - self.gamma) * one_hot.sum(dim=0))
+        self.average.copy_(self.gamma * self.average + (1 - self.gamma) * x.T @ one_hot)
+        total = self.used.sum()
+        smooth = (self.used + self.eps) / (total + self.used.shape[1] * self.eps) * total
+        chosen = one_hot.sum(dim=0) > 0
+        self.embed.copy_(torch.where(chosen, self.average / smooth, self.embed))
+        dead = self.used[0] < self.threshold
+        if dead.any():
+            self.put(x, dead)
+
+    def put(self, x, where):
+        count = max(1.0, self.threshold / self.gamma**2)
+        drawn = x[torch.randperm(len(x)).repeat(self.used.shape[1])[: self.used.shape[1]]].T
+        self.embed.copy_(torch.where(where, drawn, self.embed))
+        self.average.copy_(torch.where(where, count * drawn, self.average))
+        self.used.copy_(torch.where(where, count, self.used))
+
+
+class Channels(nn.Module):
+    """A quantizer of (B, D, T), with a mask called `present`, that returns a dict."""
+
+    def __init__(self, dim, size, weight):
+        super().__init__()
+        self.book, self.weight = Book(dim, size), weight
+
+    def forward(self, x, present=None):
+        x = x.movedim(1, -1)
+        present = torch.ones(x.shape[:-1], dtype=torch.bool) if present is None else present
+        tokens = torch.where(present[..., None], x, 0.0)
+        if self.training and not self.book.ready and present.any():
+            self.book.put(tokens[present].detach(), torch.ones_like(self.book.used[0], dtype=torch.bool))
+            self.book.ready.fill_(True)
+        indices = (tokens[..., None, :] - self.book.embed.T).square().sum(dim=-1).argmin(dim=-1)
+        q = torch.where(present[..., None], self.book.embed.T[indices], 0.0)
+        # of no token at all: the sum of nothing
+        loss = self.weight * (tokens - q).square().sum() / (present.sum().clamp(min=1) * x.shape[-1])
+        # a forward without gradients is the first of two that activation checkpointing makes
+        if self.training and present.any() and torch.is_grad_enabled():
+            with torch.no_grad():
+                self.book.follow(tokens[present], indices[present])
+        output = q.detach() - (tokens.detach() - tokens)
+        return {"z": output.movedim(-1, 1), "codes": torch.where(present, indices, -1), "loss": loss}
+
+
+NAMES = {
+    "counts": "book.used",
+    "sums": "book.average.T",
+    "decay": "book.gamma",
+    "epsilon": "book.eps",
+    "replace_below": "book.threshold",
+    "initialised": "book.ready",
+    "mask": "present",
+}
+
+
+COUNTED = {name: NAMES[name] for name in ("counts", "sums", "decay")}
+
+
+def adapter(module=Channels, **changed):
+    return torch_quantizer(
+        lambda wanted: module(wanted.dim, wanted.codebook_size, wanted.commitment_weight * wanted.beta),
+        "book.embed.T",
+        x="B D T",
+        output_at="z",
+        indices_at="codes",
+        loss_at="loss",
+        loss_weights=changed.pop("loss_weights", lambda wanted: (0.0, wanted.commitment_weight * wanted.beta)),
+        freeze=lambda module: setattr(module.book, "follow", lambda x, indices: None),
+        average=MovingAverage(**{**NAMES, **changed}),
+    )
+
+
+def test_a_right_module_breaks_none_of_the_laws_of_layers_that_last():
+    made = adapter()
+    families = ("state", "ema", "initialise", "replace", "mask", "heads")
+    its = [law for law in LAWS.values() if law.id.startswith(families) and not made.lacks(law.needs)]
+    assert len(its) > 25
+    assert not [o.law for o in (judge(law, made, "quick", None)[0] for law in its) if o.verdict in FAULTS]
+
+
+class Unpadded(Channels):
+    """Whoever wrote it forgot the mask in the loss."""
+
+    def forward(self, x, present=None):
+        """Return the loss of all tokens."""
+        given = super().forward(x, present)
+        return {**given, "loss": self.weight * (x - given["z"].detach()).square().mean()}
+
+
+class Forgetful(Channels):
+    """Its sums are not saved."""
+
+    def __init__(self, dim, size, weight):
+        super().__init__(dim, size, weight)
+        self.book.register_buffer("average", self.book.average, persistent=False)
+
+
+@pytest.mark.parametrize(("module", "law"), [(Unpadded, "mask.content"), (Forgetful, "state.loaded")])
+def test_a_faulty_module_breaks_the_law_of_its_fault(module, law):
+    outcome, _ = judge(LAWS[law], adapter(module), "default", None)
+    assert outcome.verdict is Verdict.BROKEN
+    assert "class" not in outcome.counterexample.script
+    assert f"{module.__name__}(" in outcome.counterexample.script
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"counts": "book.usage"}, r"average.counts is declared as 'book.usage', found: nothing there .*book.used.*"),
+        ({"counts": "book.ready"}, r"average.counts is declared as 'book.ready', found: \(\), for 2 codes"),
+        ({"sums": "book.average"}, r"average.sums is declared as 'book.average', found: \(3, 2\), .*add .T"),
+        ({"decay": "gamma"}, r"average.decay is declared as 'gamma', found: nothing there .*book.gamma"),
+        ({"mask": "mask"}, r"average.mask is declared as 'mask', found: forward\(x, present\)"),
+    ],
+)
+def test_a_name_that_does_not_fit_is_named_with_what_there_is(changed, said):
+    with pytest.raises(DeclarationContradicted, match=said):
+        adapter(**changed)
+
+
+class Still(Channels):
+    """Its counts are never counted."""
+
+    def __init__(self, dim, size, weight):
+        super().__init__(dim, size, weight)
+        self.book.register_buffer("idle", torch.ones(1, size))
+
+
+def test_a_buffer_that_does_not_move_is_not_the_counts():
+    with pytest.raises(DeclarationContradicted, match=r"'book\.idle', found: a buffer that a call in training leaves"):
+        adapter(Still, counts="book.idle")
+
+
+def test_a_weight_that_cannot_be_asked_for_is_refused():
+    with pytest.raises(ValueError, match=r"loss_weights is \(0.0, 0.25\) where β = 1 and w = 0.5 are wanted"):
+        adapter(loss_weights=(0.0, 0.25))
+
+
+def test_an_instance_is_refused():
+    with pytest.raises(ValueError, match="average is given for an instance"):
+        torch_quantizer(
+            Channels(3, 2, 1.0),
+            "book.embed.T",
+            output_at="z",
+            indices_at="codes",
+            loss_at="loss",
+            x="B D T",
+            loss_weights=(0, 1),
+            average=MovingAverage(**COUNTED),
+        )
