@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from vq_reference.testing import bounds
 from vq_reference.testing.adapters.implementation import Call, Cotangent
-from vq_reference.testing.choice import decided
+from vq_reference.testing.choice import compared, decided
 from vq_reference.testing.closed_forms import arrived, loss_of
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
@@ -29,7 +29,23 @@ def assert_same_answer(implementation, case, first, second):
     bound = 2 * bounds.output(case.x, q, case.reference.estimator, u)
     assert_within("output", second.output[sure], first.output[sure], bound[sure])
     if first.loss is not None and second.loss is not None and sure.all():
-        assert_within("ℓ", second.loss, first.loss, 2 * bounds.mean_square(case.x.size, u) * abs(first.loss))
+        rounding = 2 * bounds.mean_square(case.x.size, u) * abs(first.loss)
+        assert_within("ℓ", second.loss, first.loss, rounding + of_directions(implementation, case, first.indices))
+
+
+def of_directions(implementation, case, indices):
+    """Bound on how far apart two losses are because directions are what they compare, 0 where none may be.
+
+    A difference d of two directions, each computed with the error ε of `bounds.direction` in either call, is off by
+    δ = 4ε from the one to the other, and its square by 2‖d‖δ + δ².
+    """
+    if implementation.metric == "euclidean":
+        return 0.0
+    x, codes = compared(implementation, case)
+    lengths = np.linalg.norm(x - codes[indices], axis=1)
+    off = 4 * bounds.direction(x.shape[1], implementation.precision.unit_roundoff)
+    terms = x.size if implementation.loss_reduction == "mean" else 1
+    return sum(implementation.loss_weights(case.reference)) * np.sum(2 * lengths * off + off**2) / terms
 
 
 @law(
