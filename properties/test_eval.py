@@ -76,7 +76,7 @@ def test_the_loss_in_eval_pulls_what_it_pulls_in_training(implementation, case):
         assert_within(f"∂ℓ/∂({name}) in eval", arrived(actual, wanted), there * wanted, there * bound)
 
 
-@law("eval.gradient", level="must", source=USER, needs=EVAL | {"trained"}, case=cases())
+@law("eval.gradient", level="must", source=USER, needs=EVAL | {"trains_input"}, case=cases())
 def test_the_gradient_of_the_output_in_eval_is_the_declared_one(implementation, case):
     """In eval mode the output's gradient reaches input and codes as declared: as in training, or not at all."""
     u, g = implementation.precision.unit_roundoff, cotangents(case)

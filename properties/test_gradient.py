@@ -26,7 +26,7 @@ def with_each_estimator(implementation, case):
             yield estimator, dataclasses.replace(case.reference, estimator=estimator)
 
 
-@law("gradient.vjp", level="must", source=OORD, needs=CHOICE | {"trained"}, case=cases(), seed=st.integers(0, 15))
+@law("gradient.vjp", level="must", source=OORD, needs=CHOICE | {"trains_input"}, case=cases(), seed=st.integers(0, 15))
 def test_the_input_gets_the_estimators_gradient(implementation, case, seed):
     """The gradient at the output reaches the input as the estimator says: g for straight-through, λR'g for rotation."""
     u = implementation.precision.unit_roundoff
@@ -44,7 +44,7 @@ def test_the_input_gets_the_estimators_gradient(implementation, case, seed):
     "gradient.linear",
     level="must",
     source="a derivative is linear",
-    needs=CHOICE | {"trained"},
+    needs=CHOICE | {"trains_input"},
     case=cases(),
     seed=st.integers(1, 15),
     steps=st.sampled_from([1, 2, 4, -1]),
@@ -81,7 +81,7 @@ def test_a_token_gets_no_gradient_from_another_tokens_output(implementation, cas
     assert_within("gradient at the other tokens", arrived(at_x, g)[others], 0.0, 0.0)
 
 
-@law("gradient.codebook", level="must", source=OORD, needs=CHOICE | {"codebook_gradient", "trained"}, case=cases())
+@law("gradient.codebook", level="must", source=OORD, needs=CHOICE | {"codebook_gradient", "trains_input"}, case=cases())
 def test_the_outputs_gradient_does_not_train_the_codebook(implementation, case):
     """The codebook learns from the loss: of the output's gradient its codes get nothing, or ν times it as declared."""
     g = cotangents(case)
@@ -112,7 +112,7 @@ def test_gradients_of_output_and_loss_add_up(implementation, case):
     "gradient.finite",
     level="should",
     source="every gradient is a number",
-    needs=CHOICE | {"trained"},
+    needs=CHOICE | {"trains_input"},
     case=cases(places=OPPOSITE + EXTREME),
 )
 def test_every_gradient_is_finite_for_every_finite_input(implementation, case):

@@ -44,8 +44,10 @@ RUN = (
 )
 # Not asked here, for a layer takes seconds to compile: `compiled.state` is, and a script of them is made of the same.
 COMPILED = {"compiled.mask", "compiled.reply"}
+# No script stands alone with several processes.
+RANKS = {"state.ranks", "state.ranks_equal_one"}
 # of every other law, the first mutant that it kills
-MADE = {mutant.killed_by: name for name, mutant in reversed(MUTANTS.items()) if mutant.killed_by not in COMPILED}
+MADE = {m.killed_by: name for name, m in reversed(MUTANTS.items()) if m.killed_by not in COMPILED | RANKS}
 MADE = {law: name for law, name in MADE.items() if law not in {MUTANTS[each].killed_by for each in RUN}}
 
 

@@ -62,7 +62,7 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
         sides = (opening + shares(each, border, error.what, dtype) for each in (write, right_code(tested)))
         told = Told(*sides)
         return tried(told, comparisons(told, SHARE, error), error)
-    reason = NoScript("the law made no call")
+    reason = NoScript("the law did not call the layer in this process")
     for steps, start in _candidates(border):
         try:
             return tried(*_told(opening, tested, steps, start, error), error)

@@ -41,7 +41,7 @@ CAPABILITIES = {
 # What follows from other declarations, and is not declared itself.
 FOLLOWING = {
     "estimator": "any estimator",
-    "trained": "an estimator that trains the input",
+    "trains_input": "an estimator that trains the input",
     "euclidean": "a choice by Euclidean distance",
 }
 
@@ -195,7 +195,7 @@ class Implementation:
         """The declared capabilities, and what follows from them and from the metric."""
         estimators = {capability for capability in self.capabilities if capability.startswith("estimator:")}
         follows = {"estimator"} if estimators else set()
-        follows |= {"trained"} if estimators - {"estimator:none"} else set()
+        follows |= {"trains_input"} if estimators - {"estimator:none"} else set()
         return self.capabilities | follows | ({"euclidean"} if self.metric == "euclidean" else set())
 
     def lacks(self, needs: frozenset[str]) -> list[str]:
