@@ -26,9 +26,11 @@ def file(tmp_path):
     return written
 
 
-def judged(path, verdict=Verdict.BROKEN, target="some.Target[a mode]", versions=VERSIONS, today=TODAY):
+def judged(
+    path, verdict=Verdict.BROKEN, target="some.Target[a mode]", versions=VERSIONS, today=TODAY, profile="default"
+):
     broken = Outcome(LAW, "must", "…", verdict, "off by one")
-    (outcome,) = expect([broken], load(path, laws()), target, versions, today)
+    (outcome,) = expect([broken], load(path, laws()), target, versions, profile, today)
     return outcome
 
 
@@ -46,6 +48,13 @@ def test_an_expected_break_that_holds_fails_the_run(file):
     outcome = judged(file(f'["{LAW}"]\nreason = "a known fault"'), Verdict.HELD)
     assert outcome.verdict is Verdict.HELD
     assert outcome.fails(strict=False)
+
+
+def test_an_expected_break_that_few_examples_do_not_show_fails_nothing(file):
+    """The quick profile draws fifteen: some faults need more."""
+    path = file(f'["{LAW}"]\nreason = "a known fault"')
+    assert not judged(path, Verdict.HELD, profile="quick").fails(strict=True)
+    assert judged(path, Verdict.BROKEN, profile="quick").verdict is Verdict.EXPECTED
 
 
 @pytest.mark.parametrize(

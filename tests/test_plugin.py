@@ -64,7 +64,7 @@ def test_an_expected_break_is_an_expected_failure_with_its_reason(pytester):
 def test_an_expected_break_that_holds_fails(pytester):
     """Take it off the list."""
     pytester.makefile(".toml", expected='["straight_through.output"]\nreason = "a known fault"')
-    options = ("--vq-expectations", "expected.toml", "--vq-target", "reference.oracle")
+    options = ("--vq-profile", "default", "--vq-expectations", "expected.toml", "--vq-target", "reference.oracle")
     done = pytester.runpytest(*LAWS, *options, *chosen("straight_through.output"))
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["*expected to break (a known fault), but holds: take it off the list*"])

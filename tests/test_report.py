@@ -165,7 +165,10 @@ def test_the_report_of_laws_that_crashed_were_not_run_or_hold_against_expectatio
     ]
     entries = [Expectation(law, f"a known fault of {law}") for law in ("nearest.choice", "rotation.proper")]
     lost = [Outcome(o.law, o.level, o.sentence, Verdict.NOT_RUN, "No module named 'x'") for o in outcomes]
-    results = {"some.Target": result_of(expect(outcomes, entries, "some.Target", {})), "other.Target": result_of(lost)}
+    results = {
+        "some.Target": result_of(expect(outcomes, entries, "some.Target", {}, "default")),
+        "other.Target": result_of(lost),
+    }
     assert_snapshot("report_of_trouble", printed(results, width=100))
 
 
@@ -262,7 +265,7 @@ def test_a_json_file_that_lacks_a_verdict_does_not_follow_the_schema(half_missin
 def test_the_junit_file_counts_what_fails_and_what_is_skipped(half_missing):
     """A law expected to break is skipped with its reason; what a target printed cannot spoil the file."""
     entries = [Expectation("loss.formula", "a known fault \x00")]
-    known = replace(half_missing, outcomes=expect(half_missing.outcomes, entries, "some.Target", {}))
+    known = replace(half_missing, outcomes=expect(half_missing.outcomes, entries, "some.Target", {}, "default"))
     (suite,) = ET.fromstring(record.as_junit({"some.Target": known}, strict=False).encode())
     assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
         "tests": "5",

@@ -224,7 +224,7 @@ def run(
         for title, plan in plans.items():
             task = progress.add_task(title, total=len(chosen))
             result = run_plan(plan, jobs, lambda _, task=task: progress.advance(task))  # type: ignore[misc]
-            outcomes = expect(result.outcomes, expectations, plan.target, result.versions)
+            outcomes = expect(result.outcomes, expectations, plan.target, result.versions, plan.profile)
             columns[title] = replace(result, outcomes=outcomes)
     if all(result.never_made for result in columns.values()):
         raise _stop("\n".join(result.never_made for result in columns.values()))

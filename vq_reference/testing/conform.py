@@ -44,6 +44,7 @@ def assert_conforms(
     tested = implementation_of(quantizer) if isinstance(quantizer, str) else described("quantizer", quantizer, {})
     versions = versions_of(tested)
     ended = [judge(catalogue[law], tested, profile, seed)[0] for law in chosen]
-    result = Result(Plan(tested.name, chosen, profile, seed), versions, expect(ended, expected, tested.name, versions))
+    outcomes = expect(ended, expected, tested.name, versions, profile)
+    result = Result(Plan(tested.name, chosen, profile, seed), versions, outcomes)
     if result.account.fails(strict):
         raise AssertionError("\n" + text({tested.name: result}, strict))

@@ -136,8 +136,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     config = pyfuncitem.config
     _write(config, event="started", law=law.id)
     tested = cast("Implementation", pyfuncitem.funcargs[FIXTURE])
-    outcome, error = judge(law, tested, config.getoption("--vq-profile"), config.getoption("--vq-seed"))
-    (outcome,) = expect([outcome], config.stash[EXPECTATIONS], target_of(pyfuncitem), versions_of(tested))
+    profile, expected = config.getoption("--vq-profile"), config.stash[EXPECTATIONS]
+    outcome, error = judge(law, tested, profile, config.getoption("--vq-seed"))
+    (outcome,) = expect([outcome], expected, target_of(pyfuncitem), versions_of(tested), profile)
     pyfuncitem.stash[OUTCOME] = outcome
     if outcome.verdict is Verdict.NOT_APPLICABLE:
         pytest.skip(f"not applicable: {outcome.message}")
