@@ -81,15 +81,9 @@ def faulty_lasting(mutant: Mutant) -> Implementation:
             cast=faulty(lasting.cast),
             compiled=faulty(lasting.compiled),
             build_stack=faulty(lasting.build_stack),
-            again=partial(_faulty_lasting_again, mutant.name),
+            again=partial(faulty_lasting, mutant),
         ),
     )
-
-
-def _faulty_lasting_again(name: str) -> Implementation:
-    from vq_reference.testing.mutants.subject import implementation_of_mutant
-
-    return implementation_of_mutant(name)
 
 
 def faulty_terms(mutant: Mutant) -> Implementation:
