@@ -18,9 +18,9 @@ from vq_reference.testing.catalogue import laws
 from vq_reference.testing.measure import LawBroken
 from vq_reference.testing.mutants import MUTANTS
 from vq_reference.testing.mutants.kill import first_failure
-from vq_reference.testing.script import script
-from vq_reference.testing.script_ends import Told, comparisons, tried
-from vq_reference.testing.script_text import OPENING, run
+from vq_reference.testing.scripts.ends import Told, comparisons, tried
+from vq_reference.testing.scripts.script import script
+from vq_reference.testing.scripts.text import OPENING, run
 
 LAWS = laws()
 PACKAGE = "somebodys"
@@ -78,7 +78,7 @@ def script_of(name):
 
 
 def test_every_law_is_asked():
-    assert {*MADE, *COMPILED, *(MUTANTS[name].killed_by for name in RUN)} == set(LAWS)
+    assert {*MADE, *COMPILED, *RANKS, *(MUTANTS[name].killed_by for name in RUN)} == set(LAWS)
 
 
 @pytest.mark.usefixtures("folder")

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from vq_reference.nn import SimVQ
-from vq_reference.testing.describe import CannotDescribe, describe
-from vq_reference.testing.describe_check import contradictions
+from vq_reference.testing.describe.check import contradictions
+from vq_reference.testing.describe.describe import CannotDescribe, describe
 from vq_reference.testing.targets import object_of
 
 EXPECTED = {

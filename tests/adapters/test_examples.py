@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from vq_reference.testing.describe_check import contradictions
+from vq_reference.testing.describe.check import contradictions
 from vq_reference.testing.targets import implementation_of, object_of
 
 SHAPES = (

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from vq_reference.testing.catalogue import laws
-from vq_reference.testing.describe_check import contradictions
+from vq_reference.testing.describe.check import contradictions
 from vq_reference.testing.judge import judge
 from vq_reference.testing.targets import implementation_of, object_of
 from vq_reference.testing.verdict import Verdict

@@ -13,7 +13,7 @@ from vq_reference.testing.adapters.codebooks import BetweenProjections, ThroughL
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Cotangent
 from vq_reference.testing.adapters.quantizer import torch_quantizer
-from vq_reference.testing.describe_check import check_declarations, contradictions
+from vq_reference.testing.describe.check import check_declarations, contradictions
 
 REFERENCE = SimVQ(np.array([[1.0, 0, 0], [0, 1.0, 0]]), (Layer(2 * np.eye(3)),), "straight_through")
 X = np.arange(18.0).reshape(6, 3) / 8 + 0.25

@@ -6,8 +6,8 @@ import pytest
 
 from vq_reference.testing.adapters.lucidrains import PACKAGE
 from vq_reference.testing.catalogue import laws
-from vq_reference.testing.describe import describe
-from vq_reference.testing.describe_check import check_declarations, contradictions
+from vq_reference.testing.describe.check import check_declarations, contradictions
+from vq_reference.testing.describe.describe import describe
 from vq_reference.testing.judge import judge
 from vq_reference.testing.targets import READY, implementation_of, object_of
 from vq_reference.testing.verdict import Verdict

@@ -128,7 +128,7 @@ def describe(
 ) -> None:
     """Find out the conventions of a quantizer by calling it, and print an adapter to paste."""
     # by name, and not at the top: it imports torch and the target
-    describing = importlib.import_module("vq_reference.testing.describe")
+    describing = importlib.import_module("vq_reference.testing.describe.describe")
     try:
         # a file is no module name: its class knows what it is imported as
         origin = "" if ".py:" in target else target

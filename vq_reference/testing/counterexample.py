@@ -30,7 +30,7 @@ def examine(
     """Return what a report says about a law that ended with `error`; border: what crossed it last."""
     # they import torch, which takes longer than most laws, and what holds needs no script
     from vq_reference.testing.adapters.source import NoScript
-    from vq_reference.testing.script import script
+    from vq_reference.testing.scripts.script import script
 
     try:
         source, no_script = script(law, tested, border, error, versions), ""

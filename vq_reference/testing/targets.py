@@ -204,7 +204,7 @@ def described(target: str, found: Any, asked: dict[str, str]) -> Implementation:
             raise TargetUnavailable(f"target {target} is made already: name a function that takes {', '.join(asked)}")
         return found
     if _is_module(found) or (inspect.isclass(found) and issubclass(found, _modules())):
-        from vq_reference.testing.describe import CannotDescribe, describe
+        from vq_reference.testing.describe.describe import CannotDescribe, describe
 
         try:
             return describe(found).implementation(**asked)

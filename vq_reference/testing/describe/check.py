@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vq_reference.testing import describe_measure as measure
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Answer, Implementation
+from vq_reference.testing.describe import measure
 from vq_reference.testing.strategies import TRAINED, Case
 
 

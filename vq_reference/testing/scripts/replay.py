@@ -19,7 +19,7 @@ from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, 
 from vq_reference.testing.adapters.lasting_torch import LastingTorch, leading_of
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.choice_of_heads import codes_of, heads_of
-from vq_reference.testing.script_text import run
+from vq_reference.testing.scripts.text import run
 from vq_reference.testing.trace import Step, Trace
 
 # how a state is carried on, as a function of the modules

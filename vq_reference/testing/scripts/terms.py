@@ -11,8 +11,8 @@ from vq_reference.testing.adapters.auxiliary_torch import reference_terms
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.measure import LawBroken
-from vq_reference.testing.script_ends import Told, comparisons, tried
-from vq_reference.testing.script_text import NO_EXCEPTION
+from vq_reference.testing.scripts.ends import Told, comparisons, tried
+from vq_reference.testing.scripts.text import NO_EXCEPTION
 
 # a term → what it is asked of, in the order of `Auxiliary`
 GIVEN = {

@@ -12,9 +12,9 @@ from vq_reference.testing.adapters.lasting_torch import CARRY, cast_to, compiled
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.adapters.vector_quantize import build, build_stack
 from vq_reference.testing.measure import LawBroken, NoneOfThose
-from vq_reference.testing.replay import Replay
-from vq_reference.testing.replay_values import OF_A_REPLY, compared
-from vq_reference.testing.script_text import BROKEN, COMPARE, HOLDS, NO_EXCEPTION, ONE_OF, Ran, run
+from vq_reference.testing.scripts.replay import Replay
+from vq_reference.testing.scripts.replay_values import OF_A_REPLY, compared
+from vq_reference.testing.scripts.text import BROKEN, COMPARE, HOLDS, NO_EXCEPTION, ONE_OF, Ran, run
 from vq_reference.testing.trace import Trace
 
 # right layers, on which a script is tried out

@@ -16,16 +16,16 @@ from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.border import Border, Called, Step
 from vq_reference.testing.choice import decided
-from vq_reference.testing.lasting_script import lasting_script
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken, NoneOfThose
-from vq_reference.testing.quantities import FORM, expression
-from vq_reference.testing.right_code import right_code
-from vq_reference.testing.script_ends import Told, comparisons, tried
-from vq_reference.testing.script_lines import GRADIENT, JACOBIAN, SHARE, SIDES, lines_of, shares
-from vq_reference.testing.script_text import COMPARE, NO_EXCEPTION, ONE_OF, OPENING, run
+from vq_reference.testing.scripts.ends import Told, comparisons, tried
+from vq_reference.testing.scripts.lasting import lasting_script
+from vq_reference.testing.scripts.lines import GRADIENT, JACOBIAN, SHARE, SIDES, lines_of, shares
+from vq_reference.testing.scripts.quantities import FORM, expression
+from vq_reference.testing.scripts.right_code import right_code
+from vq_reference.testing.scripts.terms import term_script
+from vq_reference.testing.scripts.text import COMPARE, NO_EXCEPTION, ONE_OF, OPENING, run
 from vq_reference.testing.strategies import Case
-from vq_reference.testing.term_script import term_script
 
 MOST_STEPS = 6
 # read anew: a layer may put another tensor in the place of one that it has

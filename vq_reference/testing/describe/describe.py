@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from vq_reference.estimators import ESTIMATORS
-from vq_reference.testing import describe_measure as measure
 from vq_reference.testing.adapters import quantizer
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.places import Path
 from vq_reference.testing.adapters.torch_layer import Layouts
-from vq_reference.testing.describe_constructor import CannotDescribe, Constructor
-from vq_reference.testing.describe_search import Found, search
+from vq_reference.testing.describe import measure
+from vq_reference.testing.describe.constructor import CannotDescribe, Constructor
+from vq_reference.testing.describe.search import Found, search
 
 __all__ = ["CannotDescribe", "Description", "describe"]
 

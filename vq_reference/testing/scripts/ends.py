@@ -13,8 +13,8 @@ import numpy as np
 from vq_reference.arguments import Array
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.measure import LawBroken
-from vq_reference.testing.replay_values import selections
-from vq_reference.testing.script_text import BROKEN, COMPARE, HOLDS, run
+from vq_reference.testing.scripts.replay_values import selections
+from vq_reference.testing.scripts.text import BROKEN, COMPARE, HOLDS, run
 
 
 class Told(NamedTuple):

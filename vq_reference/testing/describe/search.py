@@ -19,7 +19,7 @@ from vq_reference.testing.adapters.codebooks import BetweenProjections, ThroughL
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.places import Path, outline, paths
 from vq_reference.testing.adapters.quantizer import set_codes
-from vq_reference.testing.describe_constructor import CannotDescribe
+from vq_reference.testing.describe.constructor import CannotDescribe
 
 LAYOUTS = ("B T D", "B D T", "B D H W", "B H W D", "N D")
 # what modules call the projections before and behind the choice

@@ -9,7 +9,7 @@ import numpy as np
 
 from vq_reference.arguments import Array
 from vq_reference.testing.measure import LawBroken
-from vq_reference.testing.replay import Replay, Value
+from vq_reference.testing.scripts.replay import Replay, Value
 
 # what a law says that it measured → the kind of value that this is; a name that stands here nowhere is its own kind
 KINDS = {
