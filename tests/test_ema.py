@@ -141,9 +141,9 @@ def test_a_code_that_one_token_chose_moves_in_float64_whatever_it_was_before():
 
 
 def test_a_placed_code_counts_as_much_as_survives_two_unused_steps():
-    placed = ema.placed(np.array([[1.0, -2.0]]), 0.5, 3.0)
-    np.testing.assert_array_equal(placed.counts, [12])
-    np.testing.assert_array_equal(placed.sums, [[12, -24]])
+    placed = ema.placed(np.array([[1.0, -2.0]]), 0.25, 3.0)
+    np.testing.assert_array_equal(placed.counts, [48])
+    np.testing.assert_array_equal(placed.sums, [[48, -96]])
 
 
 def test_a_threshold_and_an_epsilon_that_cannot_be_used_are_named():
