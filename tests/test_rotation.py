@@ -165,7 +165,7 @@ def test_exactly_opposite_directions_turn_by_pi_in_the_plane_of_the_axis_where_t
 
 
 def test_tokens_that_have_no_rotation_leave_their_neighbours_theirs():
-    x = np.array([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [3.0, 0.0, 0.0], [1.0, 2.0, -2.0], [1.0, 2.0, 3.0]])
+    x = np.array([[0.0, 0.0, 0.0], [0.0, 3.0, 0.0], [3.0, 0.0, 0.0], [1.0, 2.0, -2.0], [1.0, 2.0, 3.0]])
     q = np.array([[1.0, 2.0, 2.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [-2.0, -1.0, 5.0], [3.0, 2.0, 1.0]])
     alone = [rotation.matrix(x[n : n + 1], q[n : n + 1])[0] for n in range(len(x))]
     error = np.linalg.norm(rotation.matrix(x, q) - alone, axis=2)
