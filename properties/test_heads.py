@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from vq_reference import nearest
-from vq_reference.testing import bounds, bounds_state
+from vq_reference.testing import bounds, bounds_layer, bounds_state
 from vq_reference.testing.adapters.lasting import Use
 from vq_reference.testing.choice_of_heads import codes_of, heads_of, off
 from vq_reference.testing.law import law
@@ -21,7 +21,7 @@ def called(implementation, subject, use=Use()):
     """Return the reply, where its backward began, and the bounds on what the oracle says of both."""
     begin, u = start(subject.x), implementation.precision.unit_roundoff
     layer = implementation.lasting.build(subject.wanted)
-    error = bounds_state.vector_quantize(subject.layer, subject.x, begin.output, begin.losses[0], u)
+    error = bounds_layer.vector_quantize(subject.layer, subject.x, begin.output, begin.losses[0], u)
     return layer, layer(subject.x, begin, use), begin, error
 
 

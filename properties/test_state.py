@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
-from vq_reference.testing import bounds_state
+from vq_reference.testing import bounds_layer
 from vq_reference.testing.adapters.lasting import Use
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
@@ -140,7 +140,7 @@ def test_a_layer_converted_to_float64_computes_in_float64(implementation, subjec
     oracle, reply = subject.layer, layer(subject.x, begin)
     assert_one_of("dtype of the output", reply.dtypes[0], ["float64"])
     # the oracle computes in float64 too, with errors of its own
-    error = bounds_state.vector_quantize(oracle, subject.x, begin.output, begin.losses[0], u)
+    error = bounds_layer.vector_quantize(oracle, subject.x, begin.output, begin.losses[0], u)
     expected = oracle.forward(subject.x)
     assert_within("output", reply.output, expected.output, 2 * error.output)
     assert_within("ℓ", reply.losses, expected.loss, 2 * error.loss)

@@ -58,9 +58,10 @@ def test_a_wrong_shape_is_refused_with_the_one_that_was_expected(shape, width, e
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_the_first_entry_that_is_not_finite_is_named(bad):
     values = np.ones((3, 2))
-    values[1, 1] = values[2, 0] = bad
-    with pytest.raises(ValueError, match=re.escape(f"x[1, 1] is {bad}: expected finite entries") + "$"):
-        arguments.vectors("x", values)
+    for last in [(1, 1), (2, 0)]:
+        values[last] = bad
+        with pytest.raises(ValueError, match=re.escape(f"x[1, 1] is {bad}: expected finite entries") + "$"):
+            arguments.vectors("x", values)
 
 
 @pytest.mark.parametrize("bad", [-0.25, np.nan, np.inf, -np.inf])

@@ -121,7 +121,7 @@ C, W = np.ones((4, 3)), np.ones((2, 3))
     ],
 )
 def test_a_transform_that_does_not_fit_is_named_by_its_layer(frozen, transform, error, message):
-    with pytest.raises(error, match=re.escape(message)):
+    with pytest.raises(error, match="^" + re.escape(message)):
         codebook.effective_codebook(frozen, transform)
 
 

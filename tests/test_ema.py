@@ -122,3 +122,32 @@ def test_a_decay_outside_its_range_is_named(decay):
     placed = ema.placed(np.ones((1, 1)), 0.5, 0.0)
     with pytest.raises(ValueError, match="decay is"):
         ema.average(placed, placed, decay)
+
+
+def test_counts_and_sums_fade_by_the_decay_with_every_step():
+    start = ema.Statistics(np.array([3.0]), np.array([[8.0]]))
+    seen = [ema.Statistics(np.array([n]), np.array([[s]])) for n, s in [(2.0, 6.0), (4.0, -2.0)]]
+    after = ema.unrolled(start, seen, 0.5)
+    assert after.counts == 3 / 4 + 2 / 4 + 4 / 2
+    assert after.sums == 8 / 4 + 6 / 4 - 2 / 2
+
+
+def test_a_code_that_one_token_chose_moves_in_float64_whatever_it_was_before():
+    batch = ema.Statistics(np.array([1.0, 0.0]), np.array([[4.0], [0.0]]))
+    after = ema.Statistics(np.array([2.0, 2.0]), np.array([[1 / 3], [9.0]]))
+    codes = ema.codes(np.array([[1.0], [5.0]], np.float32), after, batch, 0.0)
+    assert codes.dtype == np.float64
+    np.testing.assert_array_equal(codes, [[1 / 6], [5.0]])
+
+
+def test_a_placed_code_counts_as_much_as_survives_two_unused_steps():
+    placed = ema.placed(np.array([[1.0, -2.0]]), 0.25, 3.0)
+    np.testing.assert_array_equal(placed.counts, [48])
+    np.testing.assert_array_equal(placed.sums, [[48, -96]])
+
+
+def test_a_threshold_and_an_epsilon_that_cannot_be_used_are_named():
+    with pytest.raises(ValueError, match=r"^replace_below is -1\.0: expected"):
+        ema.placed(np.ones((1, 1)), 0.5, -1.0)
+    with pytest.raises(ValueError, match=r"^epsilon is -1\.0: expected"):
+        ema.smoothed(np.ones(1), -1.0)

@@ -85,6 +85,19 @@ def test_a_weight_of_zero_never_makes_the_loss_nan(beta, weight):
     assert loss.commitment_loss(x, -x, beta, weight) in (0.0, np.inf)
 
 
+def test_what_underflows_is_nothing_to_complain_of():
+    x, tiny = np.array([[1.0, 1e-300]]), FLOAT64.smallest_subnormal
+    with np.errstate(all="raise"):
+        assert loss.commitment_loss(x, np.zeros((1, 2)), 0.0) == 0.5
+        assert loss.commitment_loss(np.array([[tiny]]), np.array([[0.0]])) == 0.0
+
+
+def test_beta_is_a_quarter_and_the_weights_are_one_unless_said():
+    x, q = np.array([[2.0]]), np.array([[-1.0]])
+    assert loss.commitment_loss(x, q) == 9 + 9 / 4
+    assert loss.vjp(x, q) == (6 / 4, -6)
+
+
 X = np.ones((2, 3))
 
 

@@ -55,10 +55,11 @@ def test_the_order_is_right_where_the_squares_leave_the_range(exponent):
     np.testing.assert_array_equal(nearest.nearest(x, codes), exact_nearest(x, codes))
 
 
-@pytest.mark.parametrize("longest", [1e100, 1.0, 1e300])
+@pytest.mark.parametrize("longest", [1e100, 1.0, 1e300, 2.0**1020])
 def test_the_order_is_right_for_short_codes_beside_a_long_one(longest):
-    x, codes = np.array([[1e-200]]), np.array([[longest], [2e-200], [1e-200]])
-    np.testing.assert_array_equal(nearest.nearest(x, codes), exact_nearest(x, codes))
+    for short in (1e-200, np.finfo(np.float64).smallest_subnormal):
+        x, codes = np.array([[short], [3 * short]]), np.array([[longest], [2 * short], [short], [5 * short]])
+        np.testing.assert_array_equal(nearest.nearest(x, codes), exact_nearest(x, codes))
 
 
 def test_no_tokens_have_no_indices():

@@ -70,3 +70,31 @@ def test_a_dropped_layer_adds_nothing_wherever_it_stands():
     indices[:, 1] = -1
     expected = layers.codes[0][indices[:, 0]] + layers.codes[2][indices[:, 2]]
     assert np.array_equal(layers.decode(indices), expected)
+
+
+def test_the_loss_and_its_gradients_are_weighed_by_beta_and_the_weight():
+    # (2, −2) − (4, 0): every loss is 4 times its weights; two entries
+    code, x, nothing = np.array([[4.0, 0.0]]), np.array([[2.0, -2.0]]), np.zeros((1, 2))
+    trained = ResidualStack((code,), trained=True, beta=0.5, commitment_weight=3.0)
+    assert trained.forward(x).losses == 3 * 1.5 * 4
+    assert ResidualStack((code,), beta=0.5, commitment_weight=3.0).forward(x).losses == 3 * 0.5 * 4
+    at = trained.gradients(x, nothing, [-1.0])
+    assert np.array_equal(at.x, [[3.0, 3.0]])
+    assert np.array_equal(at.codes[0], [[-6.0, -6.0]])
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_layers_that_are_left_out_have_no_gradient_of_their_own(trained):
+    layers, x = stack(5, trained=trained)
+    none, one = (layers.gradients(x, x, [1.0] * len(SIZES), kept) for kept in (0, 1))
+    assert np.array_equal(none.x, x)
+    assert [gradient.shape for gradient in none.codes] == [(size, DIM) for size in SIZES]
+    assert [bool(gradient.any()) for gradient in one.codes] == [trained, False, False]
+    assert np.array_equal(one.x, layers.gradients(x, x, [1.0, 0.0, 0.0]).x)
+    assert not layers.forward(x, 0).output.any()
+
+
+def test_tokens_that_cannot_be_quantized_are_named():
+    layers, x = stack(0)
+    with pytest.raises(ValueError, match=r"^x has shape \(3,\): expected \(N, D\)"):
+        layers.forward(x[0])

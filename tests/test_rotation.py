@@ -164,8 +164,22 @@ def test_exactly_opposite_directions_turn_by_pi_in_the_plane_of_the_axis_where_t
         assert_within("R", np.linalg.norm(rotation.matrix(x, -length * x)[0] - expected, axis=1), 0.0, row)
 
 
+def test_tokens_that_have_no_rotation_leave_their_neighbours_theirs():
+    x = np.array([[0.0, 0.0, 0.0], [0.0, 3.0, 0.0], [3.0, 0.0, 0.0], [1.0, 2.0, -2.0], [1.0, 2.0, 3.0]])
+    q = np.array([[1.0, 2.0, 2.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [-2.0, -1.0, 5.0], [3.0, 2.0, 1.0]])
+    alone = [rotation.matrix(x[n : n + 1], q[n : n + 1])[0] for n in range(len(x))]
+    error = np.linalg.norm(rotation.matrix(x, q) - alone, axis=2)
+    assert_within("R", error, 0.0, 2 * bounds.stable_rotation(3, U))
+
+
+def test_what_underflows_is_nothing_to_complain_of():
+    with np.errstate(all="raise"):
+        assert rotation.ratio(np.array([[1e300]]), np.array([[1e-300]])) == 0.0
+
+
 def test_opposite_directions_in_one_dimension_turn_by_minus_one():
     x, q = np.array([[2.0], [3.0]]), np.array([[-6.0], [1.5]])
+    assert rotation.matrix(x, q).dtype == np.float64
     np.testing.assert_array_equal(rotation.matrix(x, q)[:, 0, 0], [-1.0, 1.0])
     np.testing.assert_array_equal(rotation.vjp(x, q, np.array([[5.0], [5.0]])), [[-15.0], [2.5]])
 

@@ -2,9 +2,16 @@
 
 import configparser
 import re
+import sys
 from pathlib import Path
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 import environment
+import mutation
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -91,3 +98,17 @@ def test_the_continuous_integration_ends_with_the_suite():
 )
 def test_a_name_asks_for_its_versions_and_else_for_the_default_torch(name, asked):
     assert environment.factors(name) == asked
+
+
+@pytest.mark.parametrize(
+    ("killed", "timeout", "total", "enough"), [(94, 1, 100, True), (94, 0, 100, False), (0, 0, 0, False)]
+)
+def test_a_mutation_run_ends_well_where_tests_see_nineteen_of_twenty_mutants(killed, timeout, total, enough):
+    found = mutation.fault({"killed": killed, "timeout": timeout, "total": total})
+    assert found == ("" if enough else f"tests see {killed + timeout} of {total} mutants: expected 95%")
+
+
+def test_the_tests_that_judge_mutants_are_there():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
+    named = [*settings["pytest_add_cli_args_test_selection"], *settings["only_mutate"], *settings["also_copy"]]
+    assert [pattern for pattern in named if not list(ROOT.glob(pattern.rstrip("/")))] == []

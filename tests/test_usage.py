@@ -35,7 +35,8 @@ def test_all_on_one_code_is_one_and_even_use_is_their_number(size):
 
 @pytest.mark.parametrize("function", [usage.perplexity, usage.usage])
 def test_what_cannot_be_counted_is_refused(function):
-    with pytest.raises(ValueError, match="indices hold no token"):
+    with pytest.raises(ValueError, match=r"^indices hold no token: expected at least one that is not negative$"):
         function(np.array([-1, -1]), 4)
-    with pytest.raises(ValueError, match="indices hold 5: expected less than codebook_size, 4"):
-        function(INDICES, 4)
+    for size in (4, 5):
+        with pytest.raises(ValueError, match=f"^indices hold 5: expected less than codebook_size, {size}$"):
+            function(INDICES, size)

@@ -127,3 +127,53 @@ def test_a_mask_that_does_not_fit_is_named():
     layer, x = case(7, shared=True)
     with pytest.raises(ValueError, match="mask is int64"):
         layer.forward(x, np.ones(COUNT, dtype=int))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_loss_and_its_gradients_are_weighed_by_beta_and_the_weight(trained):
+    layer = vector_quantize.VectorQuantize(
+        np.array([[[0.0], [4.0]]]), heads=2, trained=trained, beta=0.5, commitment_weight=3.0
+    )
+    # t − q = (1, 2)
+    x = np.array([[1.0, 6.0]])
+    assert layer.forward(x).loss == 3 * (trained + 0.5) * (1 + 4) / 2
+    at = layer.gradients(x, np.zeros((1, 2)), -1.0)
+    np.testing.assert_array_equal(at.x, 3 * 0.5 * 2 / 2 * np.array([[-1, -2]]))
+    np.testing.assert_array_equal(at.codes, 3 * 2 / 2 * trained * np.array([[[1], [2]]]))
+
+
+def test_with_the_cosine_metric_the_loss_and_the_gradient_at_a_code_are_those_of_directions():
+    codes = np.array([[[0.0, 2.0], [-5.0, 0.0]]])
+    layer = vector_quantize.VectorQuantize(codes, unit=True, trained=True, beta=0.5)
+    x = np.array([[3.0, 4.0]])
+    # (0.6, 0.8) − (0, 1); the gradient at the direction (0, 1) is (−0.6, 0.2), of which what lies across it, over 2
+    rounding = gamma(20, U)
+    assert_within("loss", layer.forward(x).loss, 1.5 * 0.4 / 2, rounding)
+    expected = np.array([[[-0.3, 0.0], [0.0, 0.0]]])
+    assert_within("codes", layer.gradients(x, np.zeros((1, 2)), 1.0).codes, expected, rounding)
+
+
+@pytest.mark.parametrize("bias", [None, np.array([0.5, -1.0, 0.0])], ids=["no bias", "bias"])
+def test_the_output_is_the_code_behind_its_projection(bias):
+    out = Layer(np.array([[1.0, -2.0], [0.0, 3.0], [2.0, 2.0]]), bias)
+    into = Layer(np.array([[1.0, 0.0, 1.0], [0.0, 2.0, 0.0]]), None if bias is None else np.array([1.0, 0.0]))
+    layer = vector_quantize.VectorQuantize(np.array([[[9.0, 9.0], [2.0, 1.0]]]), project_in=into, project_out=out)
+    quantized = layer.forward(np.array([[1.0, 1.0, 1.0]]))
+    np.testing.assert_array_equal(quantized.output, [np.array([0, 3, 6]) + (0 if bias is None else bias)])
+    # h = (2, 2), with bias (3, 2); t − q = (0, 1) or (1, 1)
+    assert quantized.loss == 0.25 * (1 / 2 if bias is None else 1)
+    at = layer.gradients(np.ones((1, 3)), np.ones((1, 3)), 0.0)
+    assert (at.project_in.bias is None, at.project_out.bias is None) == (bias is None, bias is None)
+
+
+def test_gradients_are_float64_whatever_the_layer_is():
+    layer = vector_quantize.VectorQuantize(np.full((1, 2, 1), 1 / 3, np.float32), trained=True)
+    x = np.array([[0.1], [0.7]], np.float32)
+    at = layer.gradients(x, x, 1.0)
+    assert (at.x.dtype, at.codes.dtype) == (np.float64, np.float64)
+
+
+def test_tokens_that_cannot_be_quantized_are_named():
+    layer, x = case(8, shared=True)
+    with pytest.raises(ValueError, match=r"^x\[0, 0\] is nan: expected finite entries"):
+        layer.forward(x * np.nan)

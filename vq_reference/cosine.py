@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vq_reference.arguments import Array, vectors
+from vq_reference.arguments import Array, alike, vectors
 
 
 def unit(x: Array) -> Array:
@@ -29,16 +29,17 @@ def unit_vjp(x: Array, g: Array) -> Array:
     >>> unit_vjp(np.array([[0.0, 2.0]]), np.array([[3.0, 5.0]]))
     array([[1.5, 0. ]])
     """
-    x_hat = unit(x)
     scaled, scale = _scaled(vectors("x", x))
-    across = vectors("g", g, x_hat.shape[1]) - x_hat * np.sum(x_hat * g, axis=1, keepdims=True)
-    return np.asarray(across / _length(scaled) / scale)
+    length = _length(scaled)
+    x_hat, g = scaled / length, alike("g", g, scaled)
+    across = g - x_hat * np.sum(x_hat * g, axis=1, keepdims=True)
+    return np.asarray(across / length / scale)
 
 
 def _scaled(x: Array) -> tuple[Array, Array]:
-    """Return x/s and s, (N, 1), the power of two that brings the largest entry into [½, 1): no square underflows."""
+    """Return x/s and s, (N, 1), the power of two that brings the largest entry into [½, 2): no square underflows."""
     _, exponent = np.frexp(np.max(np.abs(x), axis=1, keepdims=True))
-    scale = np.ldexp(1.0, np.clip(exponent, -1000, 1000))
+    scale = np.ldexp(1.0, np.minimum(exponent, 1023))  # 2^1024 is not representable
     return x / scale, scale
 
 

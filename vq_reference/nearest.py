@@ -13,7 +13,8 @@ def distances(x: Array, codes: Array) -> Array:
 
     x: (N, D), codes: (K, D). s is 1, or a power of two where a distance might overflow or be subnormal. Each
     difference is scaled by its own largest entry before it is squared, so that the order is right for every finite
-    input, a short distance beside a long one included.
+    input, a short distance beside a long one included. Only beside an entry of 2^1021/D or more, where s may be less
+    than 1, subnormal distances lose their last digits.
     """
     codes = arguments.codes("codes", codes)
     x = arguments.vectors("x", x, codes.shape[1])

@@ -9,7 +9,7 @@ import torch
 from vq_reference import vector_quantize
 from vq_reference.codebook import Layer
 from vq_reference.nn import VectorQuantize
-from vq_reference.testing import bounds_state
+from vq_reference.testing import bounds_layer, bounds_state
 from vq_reference.testing.bounds import gamma, stable_rotation
 from vq_reference.testing.measure import assert_within
 
@@ -74,7 +74,7 @@ def test_values_and_gradients_are_those_of_the_oracle(flags):
 
     rows, g_rows = numpy(x).reshape(-1, module.dim), numpy(g_output).reshape(-1, module.dim)
     wanted, gradients = oracle.forward(rows), oracle.gradients(rows, g_rows, g_loss)
-    error = bounds_state.vector_quantize(oracle, rows, g_rows, g_loss, U)
+    error = bounds_layer.vector_quantize(oracle, rows, g_rows, g_loss, U)
     assert np.array_equal(indices.numpy().reshape(-1, HEADS), wanted.indices)
     # twice: the oracle computes in float64 as well
     assert_within("output", numpy(output).reshape(rows.shape), wanted.output, 2 * error.output)

@@ -62,7 +62,7 @@ def rotation(x: Array, q: Array, u: float) -> Array:
     with np.errstate(divide="ignore"):
         off_w = (2 * off + u * s) / s + off
     total = 2 * (gamma(dim, u) + 2 * off_w + 2 * u) + 2 * (gamma(dim, u) + 2 * off + 2 * u) + 8 * u + (dim + 4) * u
-    return np.asarray(np.where(total < 1, total / np.where(total < 1, 1 - total, 1), np.inf))
+    return np.asarray(np.divide(total, 1 - total, where=total < 1, out=np.full_like(total, np.inf)))
 
 
 def output(x: Array, q: Array, estimator: Estimator, u: float) -> Array:

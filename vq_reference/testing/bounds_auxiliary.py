@@ -66,28 +66,33 @@ def diversity(x: Array, codes: Array, temperature: float, u: float) -> TermError
     distance = np.linalg.norm(difference, axis=2)
     kappa = gamma(dim + 2, u) * np.sum(reach**2, axis=2) / distance**2 + u
     exponents = 2 * temperature * distance.max() + np.log(size * count)
-    stretch = np.exp(temperature * kappa * distance + 4 * u * exponents)
+    alpha = np.expm1(temperature * kappa * distance + 4 * u * exponents)
 
     log_share = -temperature * distance
     share = np.exp(log_share - np.logaddexp.reduce(log_share, axis=1, keepdims=True))
-    rho = stretch * np.sum(share * stretch, axis=1, keepdims=True) * (1 + gamma(size + 8, u)) - 1
+    rho = _together(alpha, np.sum(share * alpha, axis=1, keepdims=True), gamma(size + 8, u))
     mean = share.mean(axis=0)
-    rho_mean = (1 + np.mean(share * rho, axis=0) / mean) * (1 + gamma(count + 8, u) + 4 * u * exponents) - 1
+    rho_mean = _together(np.mean(share * rho, axis=0) / mean, gamma(count + 8, u) + 4 * u * exponents)
     rho_log = rho_mean / (1 - rho_mean)
     entropy = np.abs(np.log(mean))
     value = np.sum(mean * (entropy * (rho_mean + gamma(size + 4, u)) + (1 + rho_mean) * rho_log))
 
-    eta = np.max(((1 + rho) * (1 + rho_mean)) ** 2 * (1 + rho_log) * (1 + gamma(size + 16, u)) - 1, axis=1)
+    eta = np.max(_together(rho, rho, rho_mean, rho_mean, rho_log, gamma(size + 16, u)), axis=1, keepdims=True)
     c = entropy + 1
     per_distance = temperature / count * share * (c + np.sum(share * c, axis=1, keepdims=True)) / distance
-    stretched = (1 + eta[:, None]) / (1 - kappa)
-    off = (per_distance * (stretched - 1))[:, :, None] * difference
-    summed = (per_distance * stretched)[:, :, None] * reach
+    stretch = (eta + kappa) / (1 - kappa)
+    off = (per_distance * stretch)[:, :, None] * difference
+    summed = (per_distance * (1 + stretch))[:, :, None] * reach
     return TermError(
         float(value),
         np.sum(off + gamma(size + 6, u) * summed, axis=1),
         np.sum(off + gamma(count + 6, u) * summed, axis=0),
     )
+
+
+def _together(*relative: Array | float) -> Array:
+    """Return what several relative errors make together, Π(1 + ε) − 1, without losing the digits of small ones."""
+    return np.asarray(np.expm1(sum(np.log1p(error) for error in relative)))
 
 
 def sharp_diversity(tokens: int, codes: int, used: int, u: float) -> float:
@@ -129,4 +134,4 @@ def perplexity(shares: Array, u: float) -> float:
     """
     size = shares * np.abs(np.log(shares))
     off = float(np.sum(size * gamma(len(shares) + 4, u) + 2 * u * shares))
-    return float(np.exp(size.sum()) * ((1 + np.expm1(off)) * (1 + gamma(2, u)) - 1))
+    return float(np.exp(size.sum()) * np.expm1(off + np.log1p(gamma(2, u))))

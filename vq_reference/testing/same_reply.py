@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from vq_reference.arguments import Array
-from vq_reference.testing import bounds_state
+from vq_reference.testing import bounds_layer
 from vq_reference.testing.adapters.lasting import LastingLayer, Reply, Start
 from vq_reference.testing.choice_of_heads import decided
 from vq_reference.testing.measure import assert_within
@@ -30,7 +30,7 @@ def assert_same_reply(
     """
     present = np.ones(len(x), bool) if mask is None else mask
     sure = decided(oracle, x, u) & present
-    error = bounds_state.vector_quantize(oracle, x[present], start.output[present], start.losses[0], u)
+    error = bounds_layer.vector_quantize(oracle, x[present], start.output[present], start.losses[0], u)
     output = np.zeros_like(x)
     output[present] = error.output
     assert_within("selected code", _codes(oracle, second)[sure], _codes(oracle, first)[sure], 0.0)
