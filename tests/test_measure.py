@@ -94,3 +94,8 @@ def test_the_innermost_listener_hears_and_the_outer_one_is_back_afterwards():
         assert_within("b", 0.0, 0.0, 0.0)
     assert_within("c", 0.0, 0.0, 0.0)
     assert (outer, inner) == (["b"], ["a"])
+
+
+def test_a_bound_below_zero_is_an_error_of_ours_and_allows_nothing():
+    with pytest.raises(ValueError, match=r"bound of λ is -0\.5: expected none below 0"):
+        assert_within("λ", np.array([1.0, 3.0]), 1.0, np.array([0.5, -0.5]))

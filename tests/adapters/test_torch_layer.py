@@ -5,11 +5,16 @@ import pytest
 import torch
 
 from vq_reference.codebook import Layer
+from vq_reference.nn import SimVQ as Module
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Call, Cotangent
+from vq_reference.testing.adapters.quantizer import torch_quantizer
 from vq_reference.testing.bounds import gamma
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.judge import judge
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.targets import implementation_of
+from vq_reference.testing.verdict import Verdict
 
 REFERENCE = SimVQ(np.array([[1.0, 0, 0], [0, 1.0, 0]]), (Layer(2 * np.eye(3)),), "rotation")
 X = np.arange(18.0).reshape(6, 3) / 8 + 0.25
@@ -30,7 +35,7 @@ def test_leading_dimensions_reach_the_module_and_tokens_come_back_in_order(targe
     layer, entered = built(target)
     usual, arranged = (layer(X, [COTANGENT], how) for how in (Call(), Call(leading=leading)))
     assert arranged.form.indices_shape == arranged.form.indices_expected == leading
-    assert entered[-1].shape == arranged.form.input_shape == arranged.form.output_shape
+    assert entered[-1].shape == arranged.form.output_expected == arranged.form.output_shape
     for a, b in zip(
         (usual.output, usual.indices, *usual.gradients[0][:2]),
         (arranged.output, arranged.indices, *arranged.gradients[0][:2]),
@@ -146,4 +151,18 @@ def test_an_output_of_another_shape_than_declared_comes_as_it_is():
     layer.read = lambda returned: usual(returned)._replace(output=returned[0].transpose(0, 1))
     answer = layer(X)
     assert answer.output.shape == (3, 2, 3)
-    assert answer.form.output_shape != answer.form.input_shape
+    assert answer.form.output_shape != answer.form.output_expected
+
+
+def test_an_output_that_lies_otherwise_than_the_input_has_the_shape_of_its_declared_layout():
+    """Channels last in, channels first out, as an autoencoder of images may have it."""
+
+    def arranged(module, x):
+        output, indices, loss = module(x)
+        return output.permute(0, 3, 1, 2), indices, loss
+
+    made = torch_quantizer(
+        lambda wanted: Module(dim=wanted.dim, codebook_size=wanted.codebook_size), "frozen_codebook",
+        x="B H W D", output="B D H W", call=arranged,
+    )  # fmt: skip
+    assert judge(laws()["form.output"], made, "quick", None)[0].verdict is Verdict.HELD

@@ -37,7 +37,7 @@ def assert_within(what: str, actual: Array | float, expected: Array | float, bou
     """Raise LawBroken unless |actual − expected| ≤ bound in every entry; report the largest margin.
 
     A NaN in `actual` is beyond every bound. Shapes of expected and bound broadcast to that of actual; a shape that does
-    not is a broken law too.
+    not is a broken law too. Raises ValueError for a bound below 0, which no derivation gives: it would allow anything.
 
     >>> assert_within("λ", np.array([1.0]), 1.0, 0.0)
     >>> assert_within("λ", np.array([1.0, 3.0]), 1.0, 0.5)
@@ -51,6 +51,8 @@ def assert_within(what: str, actual: Array | float, expected: Array | float, bou
     except ValueError:
         raise AssertionError(f"{what} has shape {measured.shape}, expected {wanted.shape}") from None
     limit = np.broadcast_to(np.asarray(bound, np.float64), measured.shape)
+    if np.any(limit < 0):
+        raise ValueError(f"bound of {what} is {np.min(limit):.3g}: expected none below 0")
     margin = float(np.max(_margins(measured, wanted, limit), initial=0.0))
     if not margin <= 1:
         raise LawBroken(what, measured, wanted, limit)

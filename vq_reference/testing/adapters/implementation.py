@@ -67,13 +67,13 @@ class Gradients(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What a call took and gave before it crossed the border: shapes in the implementation's own layout, dtype names.
+    """What a call gave before it crossed the border: shapes in the implementation's own layout, dtype names.
 
-    indices_expected and loss_expected are the shapes that its documentation promises for this input.
+    output_expected, indices_expected and loss_expected are the shapes that its documentation promises for this input.
     """
 
-    input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
+    output_expected: tuple[int, ...]
     output_dtype: str
     indices_shape: tuple[int, ...]
     indices_expected: tuple[int, ...]

@@ -185,8 +185,8 @@ class TorchLayer:
         given = [tensor for tensor in returned if tensor is not None]
         indices, loss = returned.indices, returned.loss
         return Form(
-            input_shape=tuple(entering.shape),
             output_shape=tuple(returned.output.shape),
+            output_expected=arranged.layouts.output.shape(arranged.sizes),
             output_dtype=_name(returned.output),
             indices_shape=() if indices is None else tuple(indices.shape),
             indices_expected=() if indices is None else arranged.layouts.indices.shape(arranged.sizes),

@@ -24,6 +24,7 @@ from vq_reference.testing.describe.constructor import CannotDescribe
 LAYOUTS = ("B T D", "B D T", "B D H W", "B H W D", "N D")
 # what modules call the projections before and behind the choice
 PROJECTIONS = (("in_proj", "out_proj"), ("project_in", "project_out"), ("proj_in", "proj_out"))
+MOVES = "its codes change in training"
 Make = Callable[[], nn.Module]
 Codebook: TypeAlias = "str | ThroughLinear | BetweenProjections"
 
@@ -53,9 +54,10 @@ def search(make: Make, dim: int, codebook_size: int) -> Found:
     """Search a module of these sizes. Raises CannotDescribe that says how far the search came."""
     found: list[Found] = []
     said: list[str] = []
+    moving: list[Codebook] = []
     for x in LAYOUTS:
         for codebook in _codebooks(make(), dim, codebook_size):
-            for freeze in (False, True):
+            for freeze in (None, *_around(codebook)):
                 try:
                     hit = _look(make(), x, codebook, dim, codebook_size, freeze)
                 except Exception as error:  # whatever a layout that does not fit makes a module do
@@ -64,9 +66,16 @@ def search(make: Make, dim: int, codebook_size: int) -> Found:
                 if isinstance(hit, Found):
                     found.append(hit)
                     break
+                moving += [codebook] if hit == MOVES else []
                 said.append(f"x of {x}, codes in {codebook}: {hit}")
             if found and found[-1].x == x:
                 break
+    if not found and moving:
+        raise CannotDescribe(
+            f"{MOVES}, and no module inside was found whose eval mode stops that. Write torch_quantizer(…, "
+            f'codebook="{moving[0]}", freeze=…, average=MovingAverage(…)) yourself, as in docs/verify-your-own.md: '
+            "freeze(module) keeps the codes as they are in training mode, or is module.eval() at worst"
+        )
     if not found:
         raise CannotDescribe(
             "no output was found that holds its codes. Tried: " + "; ".join(dict.fromkeys(said)) + ". For codes "
@@ -112,6 +121,19 @@ def _codebooks(module: nn.Module, dim: int, codebook_size: int) -> Iterator[Code
             yield from (ThroughLinear(name, linear) for linear in linears)
 
 
+def _stored(codebook: Codebook) -> str:
+    """Return the name of the tensor that the codes are kept in."""
+    name = codebook if isinstance(codebook, str) else getattr(codebook, "codes", getattr(codebook, "frozen", ""))
+    return name.removesuffix(".T")
+
+
+def _around(codebook: Codebook) -> Iterator[str]:
+    """Yield the modules around the codes, from the innermost out, but for the whole: eval mode is not training."""
+    name = _stored(codebook)
+    while name := name.rpartition(".")[0]:
+        yield name
+
+
 def _is_square(part: nn.Module, dim: int) -> bool:
     if isinstance(part, nn.Linear):
         return part.weight.shape == (dim, dim)
@@ -121,7 +143,9 @@ def _is_square(part: nn.Module, dim: int) -> bool:
     )
 
 
-def _look(module: nn.Module, x: str, codebook: Codebook, dim: int, codebook_size: int, freeze: bool) -> Found | str:
+def _look(
+    module: nn.Module, x: str, codebook: Codebook, dim: int, codebook_size: int, freeze: str | None
+) -> Found | str:
     layout = Layout.of(x)
     taken = {dim, codebook_size}
     free = [size for size in (7, 5, 3, 11, 13, 9) if size not in taken]
@@ -130,19 +154,16 @@ def _look(module: nn.Module, x: str, codebook: Codebook, dim: int, codebook_size
     generator = torch.Generator().manual_seed(20)
     codes = _drawn(generator, codebook_size, dim)
     set_codes(module, codebook, codes)
-    name = codebook if isinstance(codebook, str) else getattr(codebook, "codes", getattr(codebook, "frozen", ""))
-    owner, _, attribute = name.removesuffix(".T").rpartition(".")
+    owner, _, attribute = _stored(codebook).rpartition(".")
     holder = module.get_submodule(owner)
     before = getattr(holder, attribute).detach().clone()
     module.train()
-    if freeze:
-        if not owner:
-            return "its codes change in training, and nothing was found to freeze"
-        holder.eval()
+    if freeze is not None:
+        module.get_submodule(freeze).eval()
     tokens = _drawn(generator, *[sizes[axis] for axis in order])
     returned = module(layout.arrange(tokens, order).requires_grad_())
     if not torch.equal(getattr(holder, attribute), before):
-        return "its codes change in training"
+        return MOVES
     output = _output(returned, layout, order, sizes, codes)
     if output is None:
         return f"returned {outline(returned)}"
@@ -158,7 +179,7 @@ def _look(module: nn.Module, x: str, codebook: Codebook, dim: int, codebook_size
         indices_at,
         scalars,
         unit,
-        owner if freeze else None,
+        freeze,
         (x,),
         (dim, codebook_size),
     )

@@ -116,9 +116,9 @@ def _told(
         end = ONE_OF.format(actual=FORM[error.what], allowed=error.allowed, what=error.what)
         return told(reads=False)._replace(right=None), iter([end])
     form = calls[-1].form if calls else None
-    if form is not None and form.output_shape != form.input_shape:
+    if form is not None and form.output_shape != form.output_expected:
         what = "shape of the output"
-        end = ONE_OF.format(actual=FORM[what], allowed=(form.input_shape,), what=what)
+        end = ONE_OF.format(actual=FORM[what], allowed=(form.output_expected,), what=what)
         return told(reads=False)._replace(right=None), iter([end])
     if isinstance(error, AssertionError):
         raise NoScript("what the law compares is no number")
