@@ -8,6 +8,8 @@ import os
 import time
 from dataclasses import replace
 
+import numpy as np
+
 from vq_reference.testing.adapters.oracle import OracleLayer, oracle
 from vq_reference.testing.targets import READY, Ready
 
@@ -27,6 +29,14 @@ def raises():
     raise RuntimeError("no gradient on this machine")
 
 
+def leaves():
+    raise SystemExit(0)
+
+
+def forbids():
+    np.seterr(all="raise")
+
+
 def cannot_be_imported():
     raise ImportError("No module named 'faulty'")
 
@@ -35,6 +45,10 @@ hangs = with_straight_through("faulty.hangs", lambda: time.sleep(3600))
 kills = with_straight_through("faulty.kills", lambda: os._exit(7))
 raising = with_straight_through("faulty.raises", raises)
 prints = with_straight_through("faulty.prints", lambda: print("x" * MEGABYTE))
+
+
+leaving = with_straight_through("faulty.leaves", leaves)
+forbidding = with_straight_through("faulty.forbids", forbids)
 
 
 def exits():
@@ -47,6 +61,8 @@ FAULTY = {
     "faulty.raises": Ready("faulty_targets:raising"),
     "faulty.prints": Ready("faulty_targets:prints"),
     "faulty.import": Ready("faulty_targets:cannot_be_imported"),
+    "faulty.leaves": Ready("faulty_targets:leaving"),
+    "faulty.forbids": Ready("faulty_targets:forbidding"),
     "faulty.exits": Ready("faulty_targets:exits"),
 }
 READY.update(FAULTY)

@@ -3,11 +3,16 @@
 import subprocess
 import sys
 
+import faulty_targets  # noqa: F401 - it adds what goes wrong to the ready ones
+import numpy as np
 import pytest
 
 from vq_reference.testing.adapters import lucidrains
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.judge import judge
 from vq_reference.testing.targets import MODES, READY, TargetUnavailable, expand, implementation_of, object_of, ready
+from vq_reference.testing.verdict import Verdict
 
 OWN = """
 from torch import nn
@@ -152,3 +157,15 @@ def test_the_command_line_asks_for_torch_only_where_a_target_does():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_an_exit_in_the_middle_of_a_call_is_an_error_of_the_target():
+    outcome = judge(laws()["straight_through.identity"], implementation_of("faulty.leaves"), "quick", None)[0]
+    assert (outcome.verdict, outcome.message) == (Verdict.CRASHED, "RuntimeError: it raised SystemExit(0)")
+
+
+def test_what_a_target_does_to_numpys_settings_ends_with_its_call():
+    before = np.geterr()
+    implementation = implementation_of("faulty.forbids")
+    outcome = judge(laws()["straight_through.identity"], implementation, "quick", None)[0]
+    assert (outcome.verdict, np.geterr()) == (Verdict.HELD, before)

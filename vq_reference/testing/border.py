@@ -12,6 +12,7 @@ from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.auxiliary import TERMS
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Form, Implementation, Layer
+from vq_reference.testing.theirs import theirs
 from vq_reference.testing.trace import Trace
 
 
@@ -85,7 +86,8 @@ class Border:
 
         def build(reference: SimVQ) -> Layer:
             self.reference, self.built = reference, self.built + 1
-            return _Watched(implementation.build(reference), reference, self.built, self)
+            with theirs():
+                return _Watched(implementation.build(reference), reference, self.built, self)
 
         def asked(name: str, term: Callable[..., Any]) -> Callable[..., Any]:
             def noted(*given: Any) -> Any:
@@ -114,13 +116,15 @@ class _Watched:
         call = Called(self.reference, np.array(x), tuple(cotangents), how, self.number)
         self.border.steps.append(call)
         # laws that call a layer in the ordinary way fit implementations that know no other
-        answer = self.layer(x, cotangents) if how == Call() else self.layer(x, cotangents, how)
+        with theirs():
+            answer = self.layer(x, cotangents) if how == Call() else self.layer(x, cotangents, how)
         self.border.steps[-1] = call._replace(form=answer.form)
         return answer
 
     def decode(self, indices: Array) -> Array:
         self.border.steps.append(Decoded(self.reference, np.array(indices), self.number))
-        return self.layer.decode(indices)
+        with theirs():
+            return self.layer.decode(indices)
 
     def overwrite_returned(self) -> None:
         self.border.steps.append(Overwritten(self.reference, self.number))

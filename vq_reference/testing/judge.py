@@ -16,6 +16,8 @@ from vq_reference.testing.law import Law
 from vq_reference.testing.strategies import NotApplicable
 from vq_reference.testing.verdict import Outcome, Verdict
 
+LONGEST = 1000  # what an exception says may be megabytes
+
 
 def judge(law: Law, tested: Implementation, profile: str, seed: int | None) -> tuple[Outcome, Exception | None]:
     """Run one law on one implementation and return what became of it, with the exception where it did not hold."""
@@ -36,10 +38,10 @@ def judge(law: Law, tested: Implementation, profile: str, seed: int | None) -> t
     except NotApplicable as error:
         verdict, message = Verdict.NOT_APPLICABLE, str(error)
     except AssertionError as error:
-        verdict, message, failure = Verdict.BROKEN, str(error).split("\n")[0], error
+        verdict, message, failure = Verdict.BROKEN, str(error).split("\n")[0][:LONGEST], error
     except Exception as error:
         verdict, failure = Verdict.CRASHED, error
-        message = traceback.format_exception_only(type(error), error)[0].strip().split("\n")[0]
+        message = traceback.format_exception_only(type(error), error)[0].strip().split("\n")[0][:LONGEST]
     found = None if failure is None else examine(law, tested, border, failure, versions_of(tested))
     seconds = time.perf_counter() - begun
     outcome = Outcome(

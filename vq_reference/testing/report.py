@@ -183,7 +183,8 @@ def _said(outcome: Outcome, result: Result) -> Iterator[Text]:
         yield Text(f"{found.what}{entry}")
         yield Text(f"expected {found.expected:.9g}")
         yield Text(f"actual   {found.actual:.9g}")
-        yield Text(f"bound    {found.bound:.3g}, exceeded {found.margin:.3g} times")
+        exceeded = f"exceeded {found.margin:.3g} times" if found.margin == found.margin else "and this is no number"
+        yield Text(f"bound    {found.bound:.3g}, {exceeded}")
     if found is None:
         return
     yield Text("smallest input found:")

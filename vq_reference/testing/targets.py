@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.theirs import theirs
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ def implementation_of(
         return _made_again(made, target, dtype, device, called)
     adapter = ready(target)
     try:
-        return _made_again(_called(target, adapter.function(), asked), target, dtype, device)
+        with theirs():
+            made = _called(target, adapter.function(), asked)
+        return _made_again(made, target, dtype, device)
     except TargetUnavailable:
         raise
     except Exception as error:
@@ -139,7 +142,7 @@ def object_of(target: str, called: str | None = None) -> Any:
     if not source or not path:
         raise TargetUnavailable(f"target {called!r}: expected package.module:object or path/file.py:object")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), theirs():
             warnings.simplefilter("ignore")  # what an import warns of is its author's business
             found: Any = _file(Path(source), called) if source.endswith(".py") else _module(source, called)
     except TargetUnavailable:
@@ -216,7 +219,8 @@ def described(target: str, found: Any, asked: dict[str, str]) -> Implementation:
             "or a torch module or its class"
         )
     try:
-        made: Any = _called(target, found, asked)
+        with theirs():
+            made: Any = _called(target, found, asked)
     except TargetUnavailable:
         raise
     except Exception as error:

@@ -11,6 +11,7 @@ import numpy as np
 from vq_reference.arguments import Array
 from vq_reference.ema import Statistics
 from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, Start, Use, Wanted, WantedStack
+from vq_reference.testing.theirs import theirs
 
 T = TypeVar("T")
 
@@ -116,6 +117,7 @@ class _Watched:
     def _noted(self, did: str, do: Callable[[], T], given: Mapping[str, Any] | None = None) -> T:
         step = Step(did, (self.number,), given or {})
         self.trace.steps.append(step)
-        gave = do()
+        with theirs():
+            gave = do()
         step.gave = gave
         return gave

@@ -65,7 +65,7 @@ class Ran(NamedTuple):
 
     code: int
     names: dict[str, object]
-    raised: Exception | None
+    raised: BaseException | None
 
 
 def run(source: str) -> Ran:
@@ -77,7 +77,9 @@ def run(source: str) -> Ran:
             exec(compile(source, "<script>", "exec"), names)
     except SystemExit as end:
         return Ran(int(end.code or 0), names, None)
-    except Exception as raised:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as raised:  # what a layer raises need not be an Exception
         return Ran(BROKEN, names, raised)
     finally:
         sys.path[:] = path
