@@ -302,7 +302,7 @@ CASES = [
         DIFFERS,
     ),
     (
-        mutant("state", "isinstance(value, np.random.Generator)", "False", "NumPy's generators go on"),
+        mutant("state", "isinstance(generator, np.random.Generator)", "False", "NumPy's generators go on"),
         Drawing(),
         AGREES,
     ),

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
+LEAF = torch.zeros((), requires_grad=True)
+
 
 def next_number() -> int:
     """Return the number that this thread's next node of the graph has: 0 where torch does not tell."""
-    node: Any = torch.zeros((), requires_grad=True).clone().grad_fn
+    node: Any = LEAF.clone().grad_fn
     return int(node._sequence_nr()) + 1 if hasattr(node, "_sequence_nr") else 0
 
 

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+GENERATORS = (torch.Generator, np.random.Generator, random.Random)
+
 
 class Randomness:
     """The state of every random number generator that a module may draw from, its own ones included."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self._put_back = [back for module in modules for value in vars(module).values() for back in _generator(value)]
+        held = (value for module in modules for value in vars(module).values() if isinstance(value, GENERATORS))
+        self._put_back = [_putting_back(value) for value in held]
         self._torch = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         self._numpy = _numpys_state()
@@ -43,14 +46,13 @@ class Randomness:
             random.setstate(self._python)
 
 
-def _generator(value: Any) -> Iterator[Callable[[], Any]]:
-    """Yield what puts a generator of torch's, NumPy's or Python's back; nothing for any other value."""
-    if isinstance(value, torch.Generator):
-        yield partial(value.set_state, value.get_state())
-    elif isinstance(value, np.random.Generator):
-        yield partial(setattr, value.bit_generator, "state", value.bit_generator.state)
-    elif isinstance(value, random.Random):
-        yield partial(value.setstate, value.getstate())
+def _putting_back(generator: Any) -> Callable[[], Any]:
+    """Return what puts one of GENERATORS back to where it is."""
+    if isinstance(generator, torch.Generator):
+        return partial(generator.set_state, generator.get_state())
+    if isinstance(generator, np.random.Generator):
+        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
+    return partial(generator.setstate, generator.getstate())
 
 
 def _numpys_state() -> Any:
@@ -88,7 +90,7 @@ class Attributes:
         # memory that several of them are names for: what is written by one name is read by the other
         owners: dict[int, set[int]] = {}
         for *_, value in self._tensors:
-            for tensor in tree_flatten(value)[0]:
+            for tensor in [value] if isinstance(value, Tensor) else tree_flatten(value)[0]:
                 if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.requires_grad:
                     owners.setdefault(tensor.untyped_storage().data_ptr(), set()).add(id(tensor))
         self.shared = {address for address, tensors in owners.items() if address and len(tensors) > 1}

@@ -14,6 +14,8 @@ from vq_reference.testing.derivatives.reach import modules_of
 from vq_reference.testing.derivatives.state import Attributes, Randomness, compiled, default_dtype, eager
 from vq_reference.testing.derivatives.structure import named_tensors
 
+PLAIN = (bool, int, float, str)
+
 Point = Mapping[str, Tensor]
 Outputs = dict[str, Tensor]
 Call = Callable[[AbstractContextManager[None]], Outputs]
@@ -93,9 +95,11 @@ class Subject:
                 if name is None:
                     value = self._constant(tensor, memories)
                 elif direction is not None and name in direction:
-                    value = torch.add(self.origin[name], direction[name], alpha=t).to(dtype)
+                    value = torch.add(self.origin[name], direction[name], alpha=t)
                 else:
-                    value = self.origin[name].to(dtype, copy=True)
+                    value = self.origin[name].clone()
+                if value.dtype is not dtype and name is not None:  # to ask `to` for nothing takes time, too
+                    value = value.to(dtype)
                 twins[id(tensor)] = twin = _in_place_of(tensor, value, name is not None)
                 if name is not None:
                     leaves[name] = twin
@@ -155,6 +159,8 @@ def _leaves(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for prefix, module in root.named_modules():
         held = {**vars(module)["_buffers"], **{k: v for k, v in vars(module).items() if k not in Attributes.TABLES}}
         for key, value in held.items():
+            if value is None or isinstance(value, PLAIN) or (isinstance(value, (Mapping, list, tuple)) and not value):
+                continue  # most are, and this is the time of a small program
             for name, tensor in named_tensors(value, f"{prefix}.{key}" if prefix else key):
                 if tensor.requires_grad and tensor.is_leaf:
                     yield name, tensor
