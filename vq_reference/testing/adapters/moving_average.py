@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted
-from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch
+from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch, constructing
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.torch_layer import Layouts
 from vq_reference.vector_quantize import VectorQuantize
@@ -87,9 +87,11 @@ def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Reading,
     def build(wanted: Wanted) -> LastingLayer:
         layer, averaging = wanted.layer, wanted.averaging or Averaging()
         _, size, dim = layer.codes.shape
-        module = make(dim, size, layer.commitment_weight * layer.beta)
+        with constructing(wanted):
+            module = make(dim, size, layer.commitment_weight * layer.beta)
         _set(module, average, averaging)
-        _place(module, average, codes, layer.codes[0], averaging.replace_below or 1.0)
+        if wanted.placed:
+            _place(module, average, codes, layer.codes[0], averaging.replace_below or 1.0)
         return LastingTorch(module, access)
 
     _require_that_it_moves(build, average)

@@ -35,6 +35,7 @@ LIBRARY = (
     *("import contextlib", "import copy", "import io", "import zlib", "from typing import Any"),
     "from torch.utils.checkpoint import checkpoint",
 )
+BEYOND = "what exceeds codes and tokens"
 IMPORTS = ("import ", "from ", "sys.path.")
 
 
@@ -66,6 +67,7 @@ class Replay:
         self._layers: dict[int, LastingTorch] = {}
         self._wanted: Any = None
         self._codes: tuple[str, Array] | None = None  # those that were read last
+        self._x = ""  # the tokens of the last call
         for i, step in enumerate(trace.steps):
             take = {"call": self._call, "decode": self._decode}.get(step.did)
             if take:
@@ -131,6 +133,9 @@ class Replay:
         """Return the name of the function that makes such a module; one for all that are made of the same."""
         *imports, line = constructed(lambda: _torch(build(step.given["wanted"])).module)
         self._definitions += imports
+        # of a layer that is placed, all that matters is written down
+        placed = getattr(step.given["wanted"], "placed", True)
+        line = line if placed else f"torch.manual_seed({lasting_torch.SEED}); {line}"
         layer = _torch(build(step.given["wanted"]))
         fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
         held = [line, f"layer = layer.to({layer.dtype})", *source.state(layer.module, fresh), "return layer"]
@@ -140,11 +145,11 @@ class Replay:
     def _call(self, i: int, step: Step) -> None:
         (number,), given = step.layers, step.given
         layer, x, use = self._layers[number], given["x"], given["use"]
-        name = f"reply_{i}"
+        name, self._x = f"reply_{i}", self.number(x, "x")
         arguments = [
             f"layer_{number}",
             self.use(layer.access.call),
-            self.number(x, "x"),
+            self._x,
             repr(leading_of(x, use)),
             str(layer.dtype),
         ]
@@ -200,6 +205,8 @@ class Replay:
         if step.did == "codes":
             self._steps.append(f"{name} = array({self.use(access.codes)}(layer_{number}))")
             if gave is not None:
+                if self._codes is not None and self._x:
+                    self.values.append(Value(BEYOND, f"beyond({name}, {self._codes[0]}, {self._x})", None))
                 self._codes = name, gave
                 self.values.append(Value("codes", name, gave))
         elif step.did == "statistics":
