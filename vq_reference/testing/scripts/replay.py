@@ -133,12 +133,15 @@ class Replay:
         """Return the name of the function that makes such a module; one for all that are made of the same."""
         *imports, line = constructed(lambda: _torch(build(step.given["wanted"])).module)
         self._definitions += imports
-        # of a layer that is placed, all that matters is written down
-        placed = getattr(step.given["wanted"], "placed", True)
-        line = line if placed else f"torch.manual_seed({lasting_torch.SEED}); {line}"
         layer = _torch(build(step.given["wanted"]))
-        fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
-        held = [line, f"layer = layer.to({layer.dtype})", *source.state(layer.module, fresh), "return layer"]
+        with torch.random.fork_rng(devices=()):
+            fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
+        later = source.differing(layer.module, fresh)
+        if getattr(step.given["wanted"], "placed", True):
+            made = [line, f"layer = layer.to({layer.dtype})", *source.state(layer.module, fresh)]
+        else:  # the constructor is what the law is about, and nothing is placed over what it draws
+            made = [f"torch.manual_seed({lasting_torch.SEED})", line, f"layer = layer.to({layer.dtype})"]
+        held = [*made, *later, "return layer"]
         body = "\n".join(f"    {each}" for each in held)
         return self._makers.setdefault(body, f"make_{len(self._makers)}")
 
