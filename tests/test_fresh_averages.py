@@ -125,15 +125,14 @@ def test_sums_without_their_counts_break_the_first_step(module):
     assert nearest_known_bug("ema.fresh", [outcome]).name == "counts begin at 0"
 
 
-def test_the_bound_is_reached():
-    """A code that all tokens stand on, with nothing counted before: as much too long as the bound allows."""
-    decay, epsilon, size, u = 0.875, 2.0**-10, 4, 2.0**-53
+def test_the_bound_is_nearly_reached():
+    """One token on its code, nothing counted before: N_k = N = 1 − γ, and the code is (N + Kε)/(N + ε) times itself."""
+    decay, epsilon, size = 0.875, 2.0**-10, 4
     count = 1 - decay
-    code = count / ((count + epsilon) / (count + size * epsilon) * count)
-    share = size * epsilon / count
-    bound = bounds_state.ema_first_step(np.ones(1), 1, size, decay, epsilon, u)
-    # ε is in the count of the code, too
-    assert share * (1 - 2 * epsilon / count) - epsilon / count <= code - 1 <= bound[0] <= share + 1e-9
+    excess = (count + size * epsilon) / (count + epsilon) - 1
+    (bound,) = bounds_state.ema_first_step(np.ones(1), 1, size, decay, epsilon, 2.0**-53)[0]
+    # its own ε takes one of the K parts away; what rounding adds to the bound is less than the second ε here
+    assert (size - 1) / size / (1 + 2 * epsilon / count) < excess / bound <= 1
 
 
 def test_the_layer_of_the_law_is_the_same_each_time_and_moves_no_other_draw():

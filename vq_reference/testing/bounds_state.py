@@ -46,7 +46,7 @@ def ema_codes(absolute: Array, smoothed: Array, tokens: int, steps: int, u: floa
 
 
 def ema_first_step(most: Array, tokens: int, codebook_size: int, decay: float, epsilon: float, u: float) -> Array:
-    """Bound on how far a code may lie beyond `most`, (D,), the largest entries of codes and tokens, after one step.
+    """Bound, (K, D), on what codes exceed `most`, (D,), by: the largest entries of codes and tokens before a step.
 
     Where m_k is N_k times a code, and N_k ≥ 0, |m_k| ≤ N_k·most holds after the step as before. So, with Laplace
     smoothing, |m_k/Ñ_k| ≤ most·N_k/(N_k + ε)·(N + Kε)/N ≤ most·(1 + Kε/N), and N ≥ (1 − γ)·tokens, whatever counts
