@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from vq_reference import ema
 from vq_reference.ema import Statistics
 from vq_reference.testing import bounds_state
-from vq_reference.testing.adapters.lasting import Averaging
+from vq_reference.testing.adapters.lasting import Averaging, Wanted
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.moving import batches
-from vq_reference.testing.strategies_lasting import subjects
+from vq_reference.testing.strategies_lasting import constructed_averagings, subjects
+from vq_reference.vector_quantize import VectorQuantize
 
+BEYOND = "what exceeds codes and tokens"
 OORD = "van den Oord et al., arXiv 1711.00937, A.1"
 EMA = {"lasting", "ema"}
 unsmoothed = st.sampled_from([0.5, 0.875]).map(Averaging)
@@ -112,6 +114,28 @@ def test_an_unused_code_stays(implementation, subject):
         codes = subject.layer.codes[group]
         bound = hull(subject, codes, np.zeros((1, codes.shape[1])))(u)
         assert_within("unused codes", layer.codes()[group, unused], codes[unused], bound[unused])
+
+
+@law(
+    "ema.fresh",
+    level="must",
+    source=OORD,
+    needs=EMA,
+    codebook_size=st.integers(2, 6),
+    dim=st.integers(2, 4),
+    averaging=constructed_averagings(),
+)
+def test_the_first_step_of_a_new_layer_keeps_the_scale(implementation, codebook_size, dim, averaging):
+    """The first step of a layer as it is constructed takes no code beyond the largest of its codes and tokens."""
+    sizes = VectorQuantize(np.zeros((1, codebook_size, dim)))
+    layer = implementation.lasting.build(Wanted(sizes, averaging, placed=False))
+    before = layer.codes()
+    x = before[0, :-1]  # the last code is one that no token chooses
+    layer(x)
+    most = np.maximum(np.abs(before).max(axis=(0, 1)), np.abs(x).max(axis=0))
+    u = implementation.precision.unit_roundoff
+    bound = bounds_state.ema_first_step(most, len(x), codebook_size, averaging.decay, averaging.epsilon, u)
+    assert_within(BEYOND, np.maximum(np.abs(layer.codes()) - most, 0), 0.0, bound[None])
 
 
 @law(

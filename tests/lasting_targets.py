@@ -59,16 +59,18 @@ def described(capabilities, **lasting):
 
 
 def averages(count, *capabilities):
-    from vq_reference.testing.adapters.lasting_torch import Access, LastingTorch
+    from vq_reference.testing.adapters.lasting_torch import Access, LastingTorch, constructing
 
     def build(wanted):
         layer, averaging = wanted.layer, wanted.averaging
         _, size, dim = layer.codes.shape
         weight = layer.commitment_weight * layer.beta
-        made = VectorQuantize(
-            dim=dim, codebook_size=size, decay=averaging.decay, eps=averaging.epsilon, commitment_weight=weight
-        )
-        return LastingTorch(placed(made, layer.codes, count), Access(called, codes, statistics=statistics))
+        with constructing(wanted):
+            made = VectorQuantize(
+                dim=dim, codebook_size=size, decay=averaging.decay, eps=averaging.epsilon, commitment_weight=weight
+            )
+        made = placed(made, layer.codes, count) if wanted.placed else made
+        return LastingTorch(made, Access(called, codes, statistics=statistics))
 
     return described({"lasting", "ema", "smoothing", *capabilities}, build=build)
 

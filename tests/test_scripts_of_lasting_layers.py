@@ -15,6 +15,7 @@ MENDED = {
     "residual-dead-layers": ("stack", "stack.flow", "0.10.11", "0.10.12"),
     "ema-padding": ("with_masks", "mask.tokens", "1.6.24", "1.6.27"),
     "ema-counts-zero": ("with_its_own_counts", "ema.unused", "1.15.2", "1.15.3"),
+    "ema-counts-zero, as constructed": ("with_its_own_counts", "ema.fresh", "1.15.2", "1.15.3"),
 }
 
 

@@ -108,6 +108,96 @@ def test_a_right_module_breaks_none_of_the_laws_of_layers_that_last():
     assert not [o.law for o in (judge(law, made, "quick", None)[0] for law in its) if o.verdict in FAULTS]
 
 
+class Decoding(Channels):
+    """Any rank, as the layout says; one that decodes, and can do so wrongly."""
+
+    turned = 1.0
+
+    def __init__(self, dim, size, weight, axis, rank):
+        super().__init__(dim, size, weight)
+        self.axis, self.rank = axis, rank
+
+    def forward(self, x, present=None):
+        assert x.ndim == self.rank
+        if present is not None:
+            present = present.reshape(len(present), -1)
+        tokens = x.movedim(self.axis, -1)
+        given = super().forward(tokens.reshape(len(x), -1, tokens.shape[-1]).movedim(-1, 1), present)
+        z = given["z"].movedim(1, -1).reshape(tokens.shape).movedim(-1, self.axis)
+        return {**given, "z": z, "codes": given["codes"].reshape(tokens.shape[:-1])}
+
+    def look_up(self, indices):
+        assert indices.ndim == self.rank - 1
+        return self.turned * self.book.embed.T[indices].movedim(-1, self.axis)
+
+
+class Turned(Decoding):
+    """Its decoder gives the codes with the other sign."""
+
+    turned = -1.0
+
+
+LAID = [("B T D", -1, 3), ("B D T", 1, 3), ("B H W D", -1, 4), ("B D H W", 1, 4), ("N D", -1, 2), ("... D", -1, 3)]
+
+
+def decoding(module, decode, x, axis, rank, **changed):
+    return torch_quantizer(
+        lambda wanted: module(wanted.dim, wanted.codebook_size, wanted.commitment_weight * wanted.beta, axis, rank),
+        "book.embed.T",
+        x=x,
+        output_at="z",
+        indices_at="codes",
+        loss_at="loss",
+        loss_weights=lambda wanted: (0.0, wanted.commitment_weight * wanted.beta),
+        freeze=lambda module: setattr(module.book, "follow", lambda x, indices: None),
+        decode=decode,
+        average=MovingAverage(**NAMES),
+        **changed,
+    )
+
+
+@pytest.mark.parametrize("decode", ["look_up", lambda module, indices: module.look_up(indices)])
+@pytest.mark.parametrize(("x", "axis", "rank"), LAID)
+def test_a_module_is_called_and_decodes_as_its_layout_says(decode, x, axis, rank):
+    right = decoding(Decoding, decode, x, axis, rank)
+    for law in ("heads.decode", "heads.output", "mask.tokens"):
+        outcome, _ = judge(LAWS[law], right, "quick", None)
+        assert outcome.verdict is Verdict.HELD, outcome.message
+    assert judge(LAWS["heads.decode"], decoding(Turned, decode, x, axis, rank), "quick", None)[0].verdict in FAULTS
+
+
+class Flat(Decoding):
+    """Its indices are flattened."""
+
+    def forward(self, x, present=None):
+        given = super().forward(x, present)
+        return {**given, "codes": given["codes"].reshape(-1)}
+
+    def look_up(self, indices):
+        assert indices.ndim == 1
+        return super().look_up(indices[None])
+
+
+def test_flattened_indices_are_decoded_as_they_lie():
+    made = decoding(Flat, "look_up", "B D T", 1, 3, indices="(B T)")
+    for law in ("heads.decode", "heads.output"):
+        assert judge(LAWS[law], made, "quick", None)[0].verdict is Verdict.HELD
+
+
+@pytest.mark.parametrize(
+    ("layouts", "said"),
+    [
+        ({"x": "D B T"}, "x is 'D B T': expected, with an average, channels last or on axis 1"),
+        ({"x": "B T D", "output": "B D T"}, "output is 'B D T': expected, with an average, that it lies as x, B T D"),
+        ({"x": "B T D", "indices": "T B"}, "indices is 'T B': expected, with an average, the order of x, B T D"),
+    ],
+)
+def test_a_layout_that_cannot_be_followed_is_refused(layouts, said):
+    axis = {"D B T": 0, "B T D": -1}[layouts["x"]]
+    with pytest.raises(ValueError, match=said):
+        decoding(Decoding, "look_up", axis=axis, rank=3, **layouts)
+
+
 class Unpadded(Channels):
     """Whoever wrote it forgot the mask in the loss."""
 

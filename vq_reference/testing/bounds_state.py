@@ -41,6 +41,20 @@ def ema_codes(absolute: Array, smoothed: Array, tokens: int, steps: int, u: floa
     return np.asarray(gamma(roundings, u) * absolute / smoothed[:, None])
 
 
+def ema_first_step(most: Array, tokens: int, codebook_size: int, decay: float, epsilon: float, u: float) -> Array:
+    """Bound, (K, D), on what codes exceed `most`, (D,), by: the largest entries of codes and tokens before a step.
+
+    Where m_k is N_k times a code, and N_k ≥ 0, |m_k| ≤ N_k·most holds after the step as before. So, with Laplace
+    smoothing, |m_k/Ñ_k| ≤ most·N_k/(N_k + ε)·(N + Kε)/N ≤ most·(1 + Kε/N), and N ≥ (1 − γ)·tokens, whatever counts
+    began with. That fits counts that begin at 1 with sums that are the codes, both at 0 where a code without tokens
+    is left alone or becomes 0, averages rid of the bias of their start, where N = tokens, and codes that are replaced
+    or taken from data, which are tokens or means of them. Rounding: `ema_codes`.
+    """
+    share = codebook_size * epsilon / ((1 - decay) * tokens)
+    rounding = ema_codes((most * (1 + share))[None], np.ones(codebook_size), tokens, 1, u)
+    return np.asarray(rounding + most * share)
+
+
 def affine(layer: Layer | None, x: Array, u: float) -> Array:
     """Bound on |fl(x W' + b) − (x W' + b)|, entry by entry: γ_{F+1}(|x||W|' + |b|) for inputs of width F."""
     if layer is None:

@@ -67,6 +67,13 @@ def averagings(draw: st.DrawFn) -> Averaging:
 
 
 @st.composite
+def constructed_averagings(draw: st.DrawFn) -> Averaging:
+    """Draw a decay, and an ε > 0 where there is one: a code whose count begins at 0 is divided by it alone."""
+    epsilon = draw(st.sampled_from([2.0**-20, 2.0**-10])) if "smoothing" in offers.get() else 0.0
+    return Averaging(draw(st.sampled_from([0.5, 0.875])), epsilon)
+
+
+@st.composite
 def subjects(
     draw: st.DrawFn,
     learning: Literal["any", "ema", "trained"] = "any",

@@ -58,11 +58,16 @@ class Averaging:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The layer that a law asks for. averaging: None for codes that a gradient trains, or nothing."""
+    """The layer that a law asks for. averaging: None for codes that a gradient trains, or nothing.
+
+    placed: whether codes, counts and sums are those of `layer`, or what the constructor makes of its sizes, the same
+    each time.
+    """
 
     layer: VectorQuantize
     averaging: Averaging | None = None
     channel_first: bool = False
+    placed: bool = True
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ Carry = Callable[[LastingLayer, LastingLayer], LastingLayer]
 class Lasting:
     """How an implementation makes such layers, and the conventions that it declares.
 
-    build: the layer that is wanted, its codes and statistics placed exactly.
+    build: the layer that is wanted, its codes and statistics placed exactly, or left as they are constructed.
     carry: "state_dict", "deepcopy", "pickle" → (layer, another one of the same sizes) → one that has to act as `layer`.
     cast: (layer, "float16" | "bfloat16" | "float64" | "autocast") → the layer that takes such tokens.
     build_stack, compiled: where there are such.

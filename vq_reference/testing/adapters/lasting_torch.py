@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from vq_reference.arguments import Array
 from vq_reference.ema import Statistics
 from vq_reference.testing.adapters import plain
-from vq_reference.testing.adapters.lasting import Carry, LastingLayer, Reached, Reply, Start, Use
+from vq_reference.testing.adapters.lasting import Carry, LastingLayer, Reached, Reply, Start, Use, Wanted
 from vq_reference.testing.adapters.tensors import array_of
 
 GRADIENT = "gradient at "
+SEED = 0  # of a layer that stays as it is constructed
 
 
 class Given(NamedTuple):
@@ -102,6 +104,15 @@ class LastingTorch:
     def state(self) -> Mapping[str, Array]:
         """Return every parameter and buffer, whether a state_dict holds it or not."""
         return plain.state(self.module)
+
+
+@contextlib.contextmanager
+def constructing(wanted: Wanted) -> Iterator[None]:
+    """Let a constructor draw the same numbers each time, where nothing is placed over them."""
+    with contextlib.nullcontext() if wanted.placed else torch.random.fork_rng(devices=()):
+        if not wanted.placed:
+            torch.manual_seed(SEED)
+        yield
 
 
 def load_state(layer: LastingLayer, other: LastingLayer) -> LastingLayer:

@@ -6,10 +6,11 @@ What a script calls stands in functions of the module alone, under names that th
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from vq_reference.testing.adapters.codebooks import ThroughLinear
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted, WantedStack
-from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch, cast_to
+from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch, cast_to, constructing
 from vq_reference.testing.adapters.tensors import set_exactly
 from vq_reference.vector_quantize import VectorQuantize
 
@@ -72,10 +73,11 @@ def stack(package: Any, name: str) -> Lasting:
 
 
 def _average(package: Any, wanted: Wanted) -> nn.Module:
-    """Return the module with codes, counts, sums and projections placed."""
+    """Return the module with codes, counts, sums and projections placed, or as it is constructed."""
     layer, averaging = wanted.layer, wanted.averaging or Averaging()
     groups, size, width = layer.codes.shape
-    module: Any = package.VectorQuantize(
+    make = functools.partial(
+        package.VectorQuantize,
         dim=layer.heads * width if layer.project_in is None else layer.project_in.weight.shape[1],
         codebook_size=size,
         codebook_dim=width,
@@ -90,6 +92,10 @@ def _average(package: Any, wanted: Wanted) -> nn.Module:
         **({"use_cosine_sim": True} if layer.unit else {}),
         **_straight_through(package),
     )
+    with constructing(wanted):
+        module: Any = make()
+    if not wanted.placed:
+        return cast(nn.Module, module)
     _place(module._codebook, layer, averaging)
     for name in ("project_in", "project_out"):
         affine = getattr(layer, name)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted
-from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch
+from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch, constructing
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
+from vq_reference.testing.adapters.torch_layer import Layouts
 from vq_reference.vector_quantize import VectorQuantize
 
 Make = Callable[[int, int, float], nn.Module]
@@ -70,24 +71,27 @@ class MovingAverage:
         }
 
 
-def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Any, loss_in_eval: bool) -> Lasting:
+def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Reading, loss_in_eval: bool) -> Lasting:
     """Return how layers of a user's module are made.
 
-    make: dim, codebook_size, weight of the encoder half → module. codes: path of the codes. reading: a function as
-    `call_declared` with its places given. Raises DeclarationContradicted where a name does not fit the module.
+    make: dim, codebook_size, weight of the encoder half → module. codes: path of the codes. reading: of
+    `reading_of`. Raises DeclarationContradicted where a name does not fit the module.
     """
     access = Access(
-        reading,
+        reading.call,
         partial(codes_at, path=codes),
+        reading.decode,
         statistics=partial(statistics_at, counts=average.counts, sums=average.sums),
     )
 
     def build(wanted: Wanted) -> LastingLayer:
         layer, averaging = wanted.layer, wanted.averaging or Averaging()
         _, size, dim = layer.codes.shape
-        module = make(dim, size, layer.commitment_weight * layer.beta)
+        with constructing(wanted):
+            module = make(dim, size, layer.commitment_weight * layer.beta)
         _set(module, average, averaging)
-        _place(module, average, codes, layer.codes[0], averaging.replace_below or 1.0)
+        if wanted.placed:
+            _place(module, average, codes, layer.codes[0], averaging.replace_below or 1.0)
         return LastingTorch(module, access)
 
     _require_that_it_moves(build, average)
@@ -100,18 +104,53 @@ def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Any, los
     )
 
 
+class Reading(NamedTuple):
+    """How a declared module is called, and how it decodes: what `Access` needs of both."""
+
+    call: Callable[..., Given]
+    decode: Callable[[nn.Module, Tensor], Tensor] | None
+
+
 def reading_of(
-    average: MovingAverage, x: Layout, places: Sequence[Any], call: Callable[..., Any] | None, summed: bool
-) -> Any:
-    """Return `call_declared` for tokens that lie so. Raises ValueError for a layout that is not one of tokens alone."""
-    if any(len(axis) != 1 for axis in x.axes) or x.channel_axis not in (-1, 1):
+    average: MovingAverage,
+    layouts: Layouts,
+    places: Sequence[Any],
+    call: Callable[..., Any] | None,
+    decode: str | Callable[[Any, Tensor], Tensor] | None,
+    summed: bool,
+) -> Reading:
+    """Return how a module is used whose tensors lie so.
+
+    Raises ValueError for channels that are neither last nor on axis 1, and for an output or indices in another order.
+    """
+    last = layouts.x.axes[-1] == (CHANNEL,)
+    if not (last or layouts.x.channel_axis == 1):
+        raise ValueError(f"x is {str(layouts.x)!r}: expected, with an average, channels last or on axis 1")
+    if layouts.output != layouts.x:
         raise ValueError(
-            f"x is {str(x)!r}: expected, with an average, channels last or on axis 1, and no axis flattened"
+            f"output is {str(layouts.output)!r}: expected, with an average, that it lies as x, {layouts.x}"
         )
-    rank = 2 if x.any_rank else len(x.leading)
+    rank = 2 if layouts.x.any_rank else len(layouts.x.leading)
+    tokens, chosen = (each.spelled(rank) for each in (layouts.x.without_channel(), layouts.indices))
+    if tokens.leading != chosen.leading:
+        raise ValueError(f"indices is {str(layouts.indices)!r}: expected, with an average, the order of x, {layouts.x}")
+    axis, leading = -1 if last else 1, _lying(tokens)
     names = [average.mask or "mask", average.lengths or "lengths"]
-    axis = 1 if x.axes.index((CHANNEL,)) == 1 and len(x.axes) > 2 else -1
-    return partial(call_declared, call=call, axis=axis, rank=rank, places=list(places), names=names, summed=summed)
+    return Reading(
+        partial(call_declared, call=call, axis=axis, leading=leading, places=list(places), names=names, summed=summed),
+        None if decode is None else partial(decode_declared, decode=decode, axis=axis, leading=_lying(chosen)),
+    )
+
+
+def _lying(tokens: Layout) -> list[str]:
+    """Return how B·T tokens lie on each axis: the first leading dimension is B, the last T, any between them 1.
+
+    >>> _lying(Layout.of("B H W")), _lying(Layout.of("(B H W)")), _lying(Layout.of("N"))
+    (['B', '1', 'T'], ['BT'], ['BT'])
+    """
+    first, *_, last = tokens.leading * 2
+    sizes = {**dict.fromkeys(tokens.leading, "1"), first: "B", last: "T"} if first != last else {first: "BT"}
+    return ["".join(sizes[name] for name in axis).replace("1", "") or "1" for axis in tokens.axes]
 
 
 def call_declared(
@@ -121,20 +160,28 @@ def call_declared(
     lengths: Tensor | None,
     call: Any,
     axis: int,
-    rank: int,
+    leading: Any,
     places: Any,
     names: Any,
     summed: bool,
 ) -> Given:
-    """Call a module with tokens (B, T, D) as it takes them: of `rank` leading dimensions, channels on `axis`."""
-    leading = [-1] if rank == 1 else [x.shape[0], *[1] * (rank - 2), x.shape[1]]
-    given = {} if mask is None else {names[0]: mask.reshape(leading)}
+    """Call a module with tokens (B, T, D) as it takes them: lying as `leading` says, channels on `axis`."""
+    sizes = {"1": 1, "B": x.shape[0], "T": x.shape[1], "BT": x.shape[0] * x.shape[1]}
+    shape = [sizes[each] for each in leading]
+    given = {} if mask is None else {names[0]: mask.reshape(shape)}
     given = given if lengths is None else {**given, names[1]: lengths}
-    lying = x.reshape(*leading, x.shape[-1]).movedim(-1, axis)
+    lying = x.reshape(*shape, x.shape[-1]).movedim(-1, axis)
     returned = module(lying, **given) if call is None else call(module, lying, **given)
     output, indices, loss = (found_at(returned, place) for place in places)
     loss = x.new_zeros(()) if loss is None else loss.reshape(()) / (x.numel() if summed else 1)
     return Given(output.movedim(axis, -1).reshape(x.shape), indices.reshape(x.shape[:-1]), loss)
+
+
+def decode_declared(module: Any, indices: Tensor, decode: Any, axis: int, leading: Any) -> Tensor:
+    """Decode indices, (1, T), as a module takes them; return the outputs, channels last."""
+    lying = indices.reshape([1 if each in ("1", "B") else indices.numel() for each in leading])
+    outputs: Tensor = getattr(module, decode)(lying) if isinstance(decode, str) else decode(module, lying)
+    return outputs.movedim(axis, -1)
 
 
 def found_at(returned: Any, place: Any) -> Any:

@@ -128,6 +128,12 @@ def excess(tokens: Any, codes: Any, chosen: Any) -> Any:
     return squares[np.arange(len(squares)), chosen] - squares.min(axis=1)
 
 
+def beyond(codes: Any, before: Any, tokens: Any) -> Any:
+    """Return by how much entries of codes, (G, K, D), exceed the largest of codes before and tokens, in size."""
+    most = np.maximum(np.abs(before).max(axis=(0, 1)), np.abs(np.asarray(tokens)).max(axis=0))
+    return np.maximum(np.abs(codes) - most, 0)
+
+
 def summed(codes: Any, indices: Any) -> Any:
     """Return the sum of the codes that indices, (N, L), name in the tables of so many layers; index -1 adds nothing."""
     total: Any = 0.0

@@ -196,7 +196,8 @@ def torch_quantizer(
     )
     if average is None or device != "cpu":
         return described
-    lasting = _lasting(described, average, make, codebook, layouts, (output_at, indices_at, loss_at), call, torch_dtype)
+    places = (output_at, indices_at, loss_at)
+    lasting = _lasting(described, average, make, codebook, layouts, places, call, decode, torch_dtype)
     return replace(described, capabilities=described.capabilities | average.capabilities, lasting=lasting)
 
 
@@ -208,6 +209,7 @@ def _lasting(
     layouts: Layouts,
     places: Sequence[Any],
     call: Callable[..., Any] | None,
+    decode: str | Callable[[Any, Tensor], Tensor] | None,
     dtype: torch.dtype,
 ) -> Lasting:
     """Return how such layers are made: with β = 1 and all of the encoder half's weight in w. Raises ValueError."""
@@ -228,7 +230,7 @@ def _lasting(
         module: nn.Module = make(Wanted(dim, codebook_size, "straight_through", 1.0, weight))
         return module.to(dtype)
 
-    reading = reading_of(average, layouts.x, places, call, described.loss_reduction == "sum")
+    reading = reading_of(average, layouts, places, call, decode, described.loss_reduction == "sum")
     return lasting_of(average, made, codebook, reading, described.eval_loss == "as training")
 
 

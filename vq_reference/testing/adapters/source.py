@@ -235,8 +235,26 @@ def changed(module: nn.Module, change: Callable[[Any], object] | None) -> list[s
     with torch.no_grad():
         change(module)
     return [
-        f"layer.get_submodule({path!r}).{name} = {value!r}" if path else f"layer.{name} = {value!r}"
+        _assigned(path, name, value)
         for path, part in module.named_modules()
         for name, value in vars(part).items()
         if is_plain(value) and (name not in before[path] or before[path][name] is not value)
     ]
+
+
+def differing(module: nn.Module, constructed: nn.Module | None) -> list[str]:
+    """Return the lines that give `layer` the plain attributes that this module has and its constructor does not give.
+
+    Those that both have, such as a decay that was set later: others may be what a release has added, or taken away.
+    """
+    made = {} if constructed is None else {path: vars(part) for path, part in constructed.named_modules()}
+    return [
+        _assigned(path, name, value)
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if is_plain(value) and name in made.get(path, {}) and made[path][name] != value
+    ]
+
+
+def _assigned(path: str, name: str, value: Any) -> str:
+    return f"layer.get_submodule({path!r}).{name} = {value!r}" if path else f"layer.{name} = {value!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,15 @@ from vq_reference.testing.adapters.auxiliary import TERMS
 from vq_reference.testing.adapters.auxiliary_torch import reference_terms
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted, WantedStack
-from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch, cast_to, compiled
+from vq_reference.testing.adapters.lasting_torch import (
+    CARRY,
+    Access,
+    Given,
+    LastingTorch,
+    cast_to,
+    compiled,
+    constructing,
+)
 from vq_reference.testing.adapters.layout import Layout
 from vq_reference.testing.adapters.module_script import module_script
 from vq_reference.testing.adapters.tensors import set_exactly
@@ -94,14 +103,15 @@ def residual_quantizer() -> Implementation:
 
 
 def module_of(wanted: Wanted, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Return the module with codes, statistics and projections placed."""
+    """Return the module with codes, statistics and projections placed, or as it is constructed."""
     from vq_reference.nn import VectorQuantize
 
     layer, averaging = wanted.layer, wanted.averaging or Averaging()
     groups, size, width = layer.codes.shape
     dim = layer.heads * width if layer.project_in is None else layer.project_in.weight.shape[1]
     kind = "ema" if wanted.averaging else "gradient" if layer.trained else "nothing"
-    module = VectorQuantize(
+    make = partial(
+        VectorQuantize,
         dim,
         size,
         heads=layer.heads,
@@ -117,7 +127,11 @@ def module_of(wanted: Wanted, dtype: torch.dtype = torch.float32) -> nn.Module:
         beta=layer.beta,
         commitment_weight=layer.commitment_weight,
         channel_first=wanted.channel_first,
-    ).to(dtype)
+    )
+    with constructing(wanted):
+        module = make().to(dtype)
+    if not wanted.placed:
+        return module
     for codebook, codes in zip(module.codebooks, layer.codes, strict=True):
         cast(Any, codebook).place(torch.as_tensor(codes).to(dtype))
     for name in ("project_in", "project_out"):

@@ -72,6 +72,14 @@ MUTANTS = (
         killed_by="ema.unused",
     ),
     Mutant(
+        "counts-begin-at-zero",
+        EMA,
+        replace="self.place(torch.randn(codebook_size, dim) * dim**-0.5)",
+        by="self.place(torch.randn(codebook_size, dim) * dim**-0.5), self.counts.zero_()",
+        why="sums begin with the codes and counts with nothing: the first step divides by what the batch counts alone",
+        killed_by="ema.fresh",
+    ),
+    Mutant(
         "published-formula-for-all-codes",
         EMA,
         replace=CODES,

@@ -35,6 +35,7 @@ LIBRARY = (
     *("import contextlib", "import copy", "import io", "import zlib", "from typing import Any"),
     "from torch.utils.checkpoint import checkpoint",
 )
+BEYOND = "what exceeds codes and tokens"
 IMPORTS = ("import ", "from ", "sys.path.")
 
 
@@ -66,6 +67,7 @@ class Replay:
         self._layers: dict[int, LastingTorch] = {}
         self._wanted: Any = None
         self._codes: tuple[str, Array] | None = None  # those that were read last
+        self._x = ""  # the tokens of the last call
         for i, step in enumerate(trace.steps):
             take = {"call": self._call, "decode": self._decode}.get(step.did)
             if take:
@@ -132,19 +134,25 @@ class Replay:
         *imports, line = constructed(lambda: _torch(build(step.given["wanted"])).module)
         self._definitions += imports
         layer = _torch(build(step.given["wanted"]))
-        fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
-        held = [line, f"layer = layer.to({layer.dtype})", *source.state(layer.module, fresh), "return layer"]
+        with torch.random.fork_rng(devices=()):
+            fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
+        later = source.differing(layer.module, fresh)
+        if getattr(step.given["wanted"], "placed", True):
+            made = [line, f"layer = layer.to({layer.dtype})", *source.state(layer.module, fresh)]
+        else:  # the constructor is what the law is about, and nothing is placed over what it draws
+            made = [f"torch.manual_seed({lasting_torch.SEED})", line, f"layer = layer.to({layer.dtype})"]
+        held = [*made, *later, "return layer"]
         body = "\n".join(f"    {each}" for each in held)
         return self._makers.setdefault(body, f"make_{len(self._makers)}")
 
     def _call(self, i: int, step: Step) -> None:
         (number,), given = step.layers, step.given
         layer, x, use = self._layers[number], given["x"], given["use"]
-        name = f"reply_{i}"
+        name, self._x = f"reply_{i}", self.number(x, "x")
         arguments = [
             f"layer_{number}",
             self.use(layer.access.call),
-            self.number(x, "x"),
+            self._x,
             repr(leading_of(x, use)),
             str(layer.dtype),
         ]
@@ -200,6 +208,8 @@ class Replay:
         if step.did == "codes":
             self._steps.append(f"{name} = array({self.use(access.codes)}(layer_{number}))")
             if gave is not None:
+                if self._codes is not None and self._x:
+                    self.values.append(Value(BEYOND, f"beyond({name}, {self._codes[0]}, {self._x})", None))
                 self._codes = name, gave
                 self.values.append(Value("codes", name, gave))
         elif step.did == "statistics":
