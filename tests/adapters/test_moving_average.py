@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from vq_reference.nn import VectorQuantize
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.moving_average import MovingAverage
 from vq_reference.testing.adapters.quantizer import torch_quantizer
@@ -178,3 +179,34 @@ def test_an_instance_is_refused():
             loss_weights=(0, 1),
             average=MovingAverage(**COUNTED),
         )
+
+
+def averages(**declared):
+    """Return our own layer, declared as a user would."""
+    asked = []
+
+    def make(wanted):
+        asked.append(wanted.estimator)
+        weights = {"beta": 1.0, "commitment_weight": wanted.commitment_weight}
+        return VectorQuantize(wanted.dim, wanted.codebook_size, estimator=wanted.estimator, **weights)
+
+    book = {each: f"codebooks.0.{each}" for each in ("counts", "sums", "decay", "epsilon")}
+    made = torch_quantizer(
+        make,
+        "codebooks.0.codes",
+        loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
+        average=MovingAverage(**book),
+        **declared,
+    )
+    return made, asked
+
+
+@pytest.mark.parametrize("law", ["heads.output", "heads.gradient"])
+def test_a_layer_that_declares_the_rotation_alone_is_not_asked_for_another_gradient(law):
+    rotated, asked = averages(estimator="rotation")
+    outcome, _ = judge(LAWS[law], rotated, "quick", None)
+    assert outcome.verdict is Verdict.NOT_APPLICABLE
+    judge(LAWS["state.copied"], rotated, "quick", None)
+    assert set(asked[1:]) == {"rotation"}  # the first is a probe of what is there
+    both, _ = averages(estimator=("rotation", "straight_through"))
+    assert judge(LAWS[law], both, "quick", None)[0].verdict is Verdict.HELD

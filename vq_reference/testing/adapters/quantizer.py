@@ -196,7 +196,10 @@ def torch_quantizer(
     )
     if average is None or device != "cpu":
         return described
-    lasting = _lasting(described, average, make, codebook, layouts, (output_at, indices_at, loss_at), call, torch_dtype)
+    trains_with: Estimator = "straight_through" if "straight_through" in estimators else estimators[0]
+    lasting = _lasting(
+        described, average, make, codebook, layouts, (output_at, indices_at, loss_at), call, torch_dtype, trains_with
+    )
     return replace(described, capabilities=described.capabilities | average.capabilities, lasting=lasting)
 
 
@@ -209,6 +212,7 @@ def _lasting(
     places: Sequence[Any],
     call: Callable[..., Any] | None,
     dtype: torch.dtype,
+    estimator: Estimator,
 ) -> Lasting:
     """Return how such layers are made: with β = 1 and all of the encoder half's weight in w. Raises ValueError."""
     if isinstance(make, nn.Module) or described.sizes is not None:
@@ -225,7 +229,7 @@ def _lasting(
             )
 
     def made(dim: int, codebook_size: int, weight: float) -> nn.Module:
-        module: nn.Module = make(Wanted(dim, codebook_size, "straight_through", 1.0, weight))
+        module: nn.Module = make(Wanted(dim, codebook_size, estimator, 1.0, weight))
         return module.to(dtype)
 
     reading = reading_of(average, layouts.x, places, call, described.loss_reduction == "sum")
