@@ -27,7 +27,7 @@ def called(implementation, subject, use=Use()):
 
 
 def require_straight_through(implementation):
-    """Raise NotApplicable for a layer that declares other estimators alone: the bounds are those of straight-through."""
+    """Raise NotApplicable for a layer that declares other estimators alone: the bounds are of straight-through."""
     if "estimator" in implementation.offers and "estimator:straight_through" not in implementation.offers:
         raise NotApplicable(f"{implementation.name} declares no straight-through gradient")
 

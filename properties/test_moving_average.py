@@ -13,7 +13,7 @@ from vq_reference.testing.adapters.lasting import Averaging
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.moving import batches
-from vq_reference.testing.strategies_lasting import subjects
+from vq_reference.testing.strategies_lasting import MOST_CODES, subjects
 
 OORD = "van den Oord et al., arXiv 1711.00937, A.1"
 EMA = {"lasting", "ema"}
@@ -198,6 +198,9 @@ def test_codes_are_initialised_once(implementation, subject):
 
 
 REPLACED = "dead codes are replaced by tokens, as in Jukebox, arXiv 2005.00341, §3.1"
+KEPT = "a replaced code is given time to be chosen; Jukebox, arXiv 2005.00341, redraws it at every step until it is"
+# with at least as many tokens as codes: Jukebox repeats fewer of them, and jitters the copies
+replaced = subjects("ema", "euclidean", "plain", replacing, tokens=(MOST_CODES + 1, 12))
 REPLACE = EMA | {"replace"}
 
 
@@ -216,7 +219,7 @@ def until_replaced(layer, x, mask=None):
     level="must",
     source=REPLACED,
     needs=REPLACE,
-    subject=subjects("ema", "euclidean", "plain", replacing),
+    subject=replaced,
 )
 def test_a_dead_code_is_replaced_by_a_token_of_the_batch(implementation, subject):
     """A code that no token has chosen for long is replaced, and by a token of the batch."""
@@ -233,10 +236,10 @@ def assert_is_a_token(code, tokens):
 
 @law(
     "replace.stays",
-    level="must",
-    source=REPLACED,
+    level="should",
+    source=KEPT,
     needs=REPLACE,
-    subject=subjects("ema", "euclidean", "plain", replacing),
+    subject=replaced,
 )
 def test_a_replaced_code_is_still_there_one_step_later(implementation, subject):
     """A code that has just been replaced is still there one step later, or between there and its own tokens."""
@@ -256,7 +259,7 @@ def test_a_replaced_code_is_still_there_one_step_later(implementation, subject):
     level="must",
     source=REPLACED,
     needs=REPLACE | {"mask"},
-    subject=subjects("ema", "euclidean", "plain", replacing),
+    subject=replaced,
     padding=st.integers(1, 8),
 )
 def test_no_code_is_ever_a_padding_token(implementation, subject, padding):
