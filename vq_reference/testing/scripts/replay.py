@@ -133,7 +133,8 @@ class Replay:
         self._definitions += imports
         layer = _torch(build(step.given["wanted"]))
         fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
-        held = [line, f"layer = layer.to({layer.dtype})", *source.state(layer.module, fresh), "return layer"]
+        converted = source.converted(layer.module, fresh, layer.dtype)
+        held = [line, *converted, *source.state(layer.module, fresh), "return layer"]
         body = "\n".join(f"    {each}" for each in held)
         return self._makers.setdefault(body, f"make_{len(self._makers)}")
 
