@@ -96,6 +96,7 @@ def adapter(module=Channels, **changed):
         indices_at="codes",
         loss_at="loss",
         loss_weights=changed.pop("loss_weights", lambda wanted: (0.0, wanted.commitment_weight * wanted.beta)),
+        loss_reduction=changed.pop("loss_reduction", "mean"),
         freeze=lambda module: setattr(module.book, "follow", lambda x, indices: None),
         average=MovingAverage(**{**NAMES, **changed}),
     )
@@ -210,3 +211,17 @@ def test_a_layer_that_declares_the_rotation_alone_is_not_asked_for_another_gradi
     assert set(asked[1:]) == {"rotation"}  # the first is a probe of what is there
     both, _ = averages(estimator=("rotation", "straight_through"))
     assert judge(LAWS[law], both, "quick", None)[0].verdict is Verdict.HELD
+
+
+class Summed(Channels):
+    """Its loss is a sum over the entries of its tokens."""
+
+    def forward(self, x, present=None):
+        """Return the mean times the number of entries that it is of."""
+        given = super().forward(x, present)
+        tokens = x[:, 0].numel() if present is None else present.sum().clamp(min=1)
+        return {**given, "loss": given["loss"] * tokens * x.shape[1]}
+
+
+def test_a_sum_over_tokens_leaves_padding_out():
+    assert judge(LAWS["mask.tokens"], adapter(Summed, loss_reduction="sum"), "quick", None)[0].verdict is Verdict.HELD
