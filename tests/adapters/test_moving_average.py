@@ -225,3 +225,27 @@ class Summed(Channels):
 
 def test_a_sum_over_tokens_leaves_padding_out():
     assert judge(LAWS["mask.tokens"], adapter(Summed, loss_reduction="sum"), "quick", None)[0].verdict is Verdict.HELD
+
+
+class Lengths(Channels):
+    """Takes lengths, and no mask."""
+
+    slack = 0
+
+    def forward(self, x, lengths=None):
+        """Count positions before the length of each sequence."""
+        positions = torch.arange(x.shape[2])
+        return super().forward(x, None if lengths is None else positions < lengths[:, None] + self.slack)
+
+
+class OneTooMany(Lengths):
+    """The first padding token counts."""
+
+    slack = 1
+
+
+@pytest.mark.parametrize("law", ["mask.content", "mask.padding", "mask.tokens"])
+def test_padding_may_be_told_by_lengths_alone(law):
+    right, wrong = (adapter(each, mask=None, lengths="lengths") for each in (Lengths, OneTooMany))
+    assert judge(LAWS[law], right, "quick", None)[0].verdict is Verdict.HELD
+    assert judge(LAWS[law], wrong, "quick", None)[0].verdict is Verdict.BROKEN
