@@ -156,6 +156,7 @@ class Replay:
         arguments += [] if use.with_grad else ["with_grad=False"]
         arguments += [f"{key}={self.number(given[key], key)}" for key in ("mask", "lengths") if given[key] is not None]
         arguments += ["checkpointed=True"] if use.checkpointed else []
+        arguments += [] if use.asks else ["asks=False"]
         arguments += ["autocast=True"] if layer.autocast else []
         arguments += [f"compiled=compiled_layer_{number}"] if layer.compiled is not None else []
         self._steps.append(f"{name} = called({', '.join(arguments)})")
