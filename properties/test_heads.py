@@ -11,6 +11,7 @@ from vq_reference.testing.adapters.lasting import Use
 from vq_reference.testing.choice_of_heads import codes_of, heads_of, off
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
+from vq_reference.testing.strategies import NotApplicable
 from vq_reference.testing.strategies_lasting import start, subjects
 
 SOURCE = "van den Oord et al., arXiv 1711.00937, eq. 1–3; Yu et al., arXiv 2110.04627, §3.2"
@@ -23,6 +24,12 @@ def called(implementation, subject, use=Use()):
     layer = implementation.lasting.build(subject.wanted)
     error = bounds_layer.vector_quantize(subject.layer, subject.x, begin.output, begin.losses[0], u)
     return layer, layer(subject.x, begin, use), begin, error
+
+
+def require_straight_through(implementation):
+    """Raise NotApplicable for a layer that declares other estimators alone: the bounds are of straight-through."""
+    if "estimator" in implementation.offers and "estimator:straight_through" not in implementation.offers:
+        raise NotApplicable(f"{implementation.name} declares no straight-through gradient")
 
 
 @law("heads.nearest", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=st.booleans())
@@ -46,6 +53,7 @@ def test_each_head_chooses_its_nearest_code(implementation, subject, training):
 @law("heads.output", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=st.booleans())
 def test_the_output_is_the_codes_of_all_heads_projected(implementation, subject, training):
     """The output is the codes of all heads side by side, through the projection out; unit codes for cosine."""
+    require_straight_through(implementation)
     _, reply, _, error = called(implementation, subject, Use(training))
     q = subject.layer.forward(subject.x).output
     tokens = heads_of(subject.layer, subject.x)
@@ -72,6 +80,7 @@ def test_the_loss_is_the_mean_over_heads(implementation, subject, training):
 @law("heads.gradient", level="must", source=SOURCE, needs=LASTING, subject=subjects())
 def test_the_gradient_goes_back_through_heads_metric_and_projections(implementation, subject):
     """Output and loss send to x the gradient of the formula: through the projections and the direction of each head."""
+    require_straight_through(implementation)
     _, reply, begin, error = called(implementation, subject)
     expected = subject.layer.gradients(subject.x, begin.output, begin.losses[0])
     at_x = np.zeros_like(subject.x) if reply.reached.x is None else reply.reached.x

@@ -12,6 +12,7 @@ from vq_reference.testing.strategies_lasting import masks, start, subjects
 
 USER = "padding is not data"
 MASK = {"lasting", "mask"}
+PADDING = {"lasting", "padding"}
 
 
 def two(implementation, subject):
@@ -23,6 +24,25 @@ def padded(reply, mask):
     at = reply.reached
     reached = at if at.x is None else at._replace(x=at.x[mask])
     return reply._replace(output=reply.output[mask], indices=reply.indices[mask], reached=reached)
+
+
+def batch_of_lengths(data, x):
+    """Return the tokens of two padded sequences, the mask of those that count, and how lengths say it in a call."""
+    rows = 2
+    x = x[: len(x) // rows * rows]
+    width = len(x) // rows
+    lengths = np.array(data.draw(st.lists(st.integers(0, width), min_size=rows, max_size=rows), label="lengths"))
+    lengths[0] = max(lengths[0], 1)
+    mask = (np.arange(width) < lengths[:, None]).reshape(-1)
+    return x, mask, {"use": Use(leading=(rows, width)), "lengths": lengths}
+
+
+def padded_batch(implementation, data, x):
+    """Return tokens, the mask of those that count, and how a call says it: by lengths where there is no mask."""
+    if "mask" not in implementation.offers:
+        return batch_of_lengths(data, x)
+    mask = data.draw(masks(len(x)), label="mask")
+    return x, mask, {"mask": mask}
 
 
 @law("mask.all_true", level="must", source=USER, needs=MASK, subject=subjects(), training=st.booleans())
@@ -41,22 +61,21 @@ CONTENT = {"zeros": 0.0, "huge": 2.0**30, "equal": 1.0}
 
 
 def assert_content_does_not_matter(implementation, subject, data, content):
-    mask = data.draw(masks(len(subject.x)), label="mask")
-    other = np.where(mask[:, None], subject.x, content)
-    u, begin = implementation.precision.unit_roundoff, start(subject.x)
+    x, mask, said = padded_batch(implementation, data, subject.x)
+    other = np.where(mask[:, None], x, content)
+    u, begin = implementation.precision.unit_roundoff, start(x)
     plain, changed = two(implementation, subject)
     before = plain.statistics()
-    first = plain(subject.x, begin, mask=mask)
-    second = changed(other, begin, mask=mask)
-    assert_same_reply(subject.layer, subject.x, begin, first, second, u, mask)
-    assert_same_step(subject, before, subject.x[mask], first.indices[mask], plain, changed, u)
+    first, second = plain(x, begin, **said), changed(other, begin, **said)
+    assert_same_reply(subject.layer, x, begin, first, second, u, mask)
+    assert_same_step(subject, before, x[mask], first.indices[mask], plain, changed, u)
 
 
 @law(
     "mask.content",
     level="must",
     source=USER,
-    needs=MASK,
+    needs=PADDING,
     subject=subjects(tokens=(2, 12)),
     data=st.data(),
     content=st.sampled_from(sorted(CONTENT)),
@@ -66,33 +85,33 @@ def test_what_padding_holds_changes_nothing(implementation, subject, data, conte
     assert_content_does_not_matter(implementation, subject, data, CONTENT[content])
 
 
-@law("mask.nan", level="should", source=USER, needs=MASK, subject=subjects(tokens=(2, 12)), data=st.data())
+@law("mask.nan", level="should", source=USER, needs=PADDING, subject=subjects(tokens=(2, 12)), data=st.data())
 def test_padding_may_hold_nan(implementation, subject, data):
     """Padding that holds NaN changes nothing either."""
     assert_content_does_not_matter(implementation, subject, data, np.nan)
 
 
-@law("mask.tokens", level="must", source=USER, needs=MASK, subject=subjects(tokens=(2, 12)), data=st.data())
+@law("mask.tokens", level="must", source=USER, needs=PADDING, subject=subjects(tokens=(2, 12)), data=st.data())
 def test_a_padded_batch_is_the_batch_of_its_tokens(implementation, subject, data):
     """Tokens give with padding what they give without: outputs, loss, gradients and the step of the codes."""
-    mask = data.draw(masks(len(subject.x)), label="mask")
-    u, begin, alone = implementation.precision.unit_roundoff, start(subject.x), subject.x[mask]
+    x, mask, said = padded_batch(implementation, data, subject.x)
+    u, begin, alone = implementation.precision.unit_roundoff, start(x), x[mask]
     unpadded, with_padding = two(implementation, subject)
     before = unpadded.statistics()
     of_tokens = begin._replace(output=begin.output[mask])
-    first, second = unpadded(alone, of_tokens), with_padding(subject.x, begin, mask=mask)
+    first, second = unpadded(alone, of_tokens), with_padding(x, begin, **said)
     assert_same_reply(subject.layer, alone, of_tokens, first, padded(second, mask), u)
     assert_same_step(subject, before, alone, first.indices, unpadded, with_padding, u)
 
 
-@law("mask.padding", level="must", source=USER, needs=MASK, subject=subjects(tokens=(2, 12)), data=st.data())
+@law("mask.padding", level="must", source=USER, needs=PADDING, subject=subjects(tokens=(2, 12)), data=st.data())
 def test_padding_comes_out_as_declared(implementation, subject, data):
     """Padding comes out as declared, with the declared index, and passes on no gradient but its own."""
-    mask, begin = data.draw(masks(len(subject.x)), label="mask"), start(subject.x)
-    layer, declared = implementation.lasting.build(subject.wanted), implementation.lasting
-    reply = layer(subject.x, begin, mask=mask)
+    x, mask, said = padded_batch(implementation, data, subject.x)
+    layer, declared, begin = implementation.lasting.build(subject.wanted), implementation.lasting, start(x)
+    reply = layer(x, begin, **said)
     unchanged = declared.padded_output == "input"
-    assert_within("output of padding", reply.output[~mask], subject.x[~mask] if unchanged else 0.0, 0.0)
+    assert_within("output of padding", reply.output[~mask], x[~mask] if unchanged else 0.0, 0.0)
     if declared.padded_index is not None:
         assert_within("index of padding", reply.indices[~mask], declared.padded_index, 0.0)
     at_x = reply.reached.x
@@ -122,16 +141,11 @@ def test_a_mask_without_any_token_is_finite(implementation, subject, training):
 )
 def test_lengths_are_a_mask(implementation, subject, data):
     """The lengths of padded sequences say what the mask says that is True up to them."""
-    rows = 2
-    x = subject.x[: len(subject.x) // rows * rows]
-    width = len(x) // rows
-    lengths = np.array(data.draw(st.lists(st.integers(0, width), min_size=rows, max_size=rows), label="lengths"))
-    lengths[0] = max(lengths[0], 1)
-    mask = (np.arange(width) < lengths[:, None]).reshape(-1)
-    u, begin, use = implementation.precision.unit_roundoff, start(x), Use(leading=(rows, width))
+    x, mask, said = batch_of_lengths(data, subject.x)
+    u, begin = implementation.precision.unit_roundoff, start(x)
     masked, counted = two(implementation, subject)
     before = masked.statistics()
-    first, second = masked(x, begin, use, mask=mask), counted(x, begin, use, lengths=lengths)
+    first, second = masked(x, begin, said["use"], mask=mask), counted(x, begin, **said)
     assert_same_reply(subject.layer, x, begin, first, second, u, mask)
     assert_within("index of padding", second.indices[~mask], first.indices[~mask], 0.0)
     assert_same_step(subject, before, x[mask], first.indices[mask], masked, counted, u)

@@ -13,7 +13,7 @@ from vq_reference.testing.adapters.lasting import Averaging, Wanted
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.moving import batches
-from vq_reference.testing.strategies_lasting import constructed_averagings, subjects
+from vq_reference.testing.strategies_lasting import MOST_CODES, constructed_averagings, subjects
 from vq_reference.vector_quantize import VectorQuantize
 
 BEYOND = "what exceeds codes and tokens"
@@ -156,9 +156,10 @@ def test_an_unused_code_does_not_shrink_in_the_long_run(implementation, subject)
     assert_within("the unused code", layer.codes()[0, -1], expected, 100 * bound[0])
 
 
-def with_a_far_code(subject):
-    """Return the subject with one code more, which no token chooses."""
-    codes = np.concatenate([subject.layer.codes, np.full_like(subject.layer.codes[:, :1], FAR)], axis=1)
+def with_a_far_code(subject, count=1):
+    """Return the subject with one code more, which no token chooses, or with so many at one place."""
+    far = np.full((1, count, subject.layer.codes.shape[2]), FAR)
+    codes = np.concatenate([subject.layer.codes, far], axis=1)
     layer = dataclasses.replace(subject.layer, codes=codes)
     return dataclasses.replace(subject, wanted=dataclasses.replace(subject.wanted, layer=layer))
 
@@ -167,6 +168,7 @@ FAR = 64.0
 # so small that it is felt by codes without tokens alone, which it keeps from 0/0: layers without ε are judged alike
 initialising = st.just(Averaging(0.5, 2.0**-20, 0.0, True))
 replacing = st.sampled_from([1.0, 2.0]).map(lambda below: Averaging(0.5, 0.0, below))
+DEAD = 8
 ENOUGH = 8  # steps after which a count that nothing feeds has fallen below any threshold drawn here
 
 
@@ -222,15 +224,18 @@ def test_codes_are_initialised_once(implementation, subject):
 
 
 REPLACED = "dead codes are replaced by tokens, as in Jukebox, arXiv 2005.00341, §3.1"
+KEPT = "a replaced code is given time to be chosen; Jukebox, arXiv 2005.00341, redraws it at every step until it is"
+# with at least as many tokens as codes: Jukebox repeats fewer of them, and jitters the copies
+replaced = subjects("ema", "euclidean", "plain", replacing, tokens=(MOST_CODES + 1, 12))
 REPLACE = EMA | {"replace"}
 
 
-def until_replaced(layer, x, mask=None):
-    """Call the layer until its last code has moved, at most ENOUGH times; say whether it has."""
+def until_replaced(layer, x, mask=None, dead=1):
+    """Call the layer until its last `dead` codes have moved, at most ENOUGH times; say whether they have."""
     for _ in range(ENOUGH):
         layer(x, mask=mask)
         # further away than any token: an average of unchanged sums may round
-        if np.all(layer.codes()[0, -1] < FAR / 2):
+        if np.all(layer.codes()[0, -dead:] < FAR / 2):
             return True
     return False
 
@@ -240,7 +245,7 @@ def until_replaced(layer, x, mask=None):
     level="must",
     source=REPLACED,
     needs=REPLACE,
-    subject=subjects("ema", "euclidean", "plain", replacing),
+    subject=replaced,
 )
 def test_a_dead_code_is_replaced_by_a_token_of_the_batch(implementation, subject):
     """A code that no token has chosen for long is replaced, and by a token of the batch."""
@@ -256,11 +261,32 @@ def assert_is_a_token(code, tokens):
 
 
 @law(
-    "replace.stays",
-    level="must",
-    source=REPLACED,
+    "replace.distinct",
+    level="should",
+    source="codes that are one and the same share their tokens from then on, and only one of them is used",
     needs=REPLACE,
-    subject=subjects("ema", "euclidean", "plain", replacing),
+    subject=replaced,
+)
+def test_dead_codes_do_not_all_become_one_token(implementation, subject):
+    """Eight dead codes, with sixteen distinct tokens to take, are not all replaced by one and the same.
+
+    Each drawn by itself, all eight are alike with probability 16^-7, less than one in two hundred million.
+    """
+    far = with_a_far_code(subject, DEAD)
+    # apart from one another, and from the far codes
+    x = subject.x[:1] + np.arange(2 * DEAD)[:, None] / 8
+    layer = implementation.lasting.build(far.wanted)
+    if until_replaced(layer, x, dead=DEAD):
+        several = len(np.unique(layer.codes()[0, -DEAD:], axis=0)) > 1
+        assert_within(f"whether the last {DEAD} codes differ", several, 1.0, 0.0)
+
+
+@law(
+    "replace.stays",
+    level="should",
+    source=KEPT,
+    needs=REPLACE,
+    subject=replaced,
 )
 def test_a_replaced_code_is_still_there_one_step_later(implementation, subject):
     """A code that has just been replaced is still there one step later, or between there and its own tokens."""
@@ -280,7 +306,7 @@ def test_a_replaced_code_is_still_there_one_step_later(implementation, subject):
     level="must",
     source=REPLACED,
     needs=REPLACE | {"mask"},
-    subject=subjects("ema", "euclidean", "plain", replacing),
+    subject=replaced,
     padding=st.integers(1, 8),
 )
 def test_no_code_is_ever_a_padding_token(implementation, subject, padding):

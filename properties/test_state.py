@@ -119,6 +119,16 @@ def test_a_step_with_activation_checkpointing_is_one_step(implementation, subjec
     assert_same_step(subject, before, subject.x, first.indices, plain, checkpointed, u)
 
 
+@law("state.frozen_encoder", level="must", source=USER, needs=LASTING | {"ema"}, subject=subjects("ema"))
+def test_codes_move_behind_an_encoder_that_is_frozen(implementation, subject):
+    """A call in training moves averages by the same step, whether x asks for a gradient or an encoder is frozen."""
+    asking, frozen = built(implementation, subject), built(implementation, subject)
+    before, u = asking.statistics(), implementation.precision.unit_roundoff
+    indices = asking(subject.x).indices
+    frozen(subject.x, use=Use(asks=False))
+    assert_same_step(subject, before, subject.x, indices, asking, frozen, u)
+
+
 @law("state.history", level="must", source=USER, needs=LASTING, subject=subjects(), data=st.data())
 def test_a_reply_does_not_depend_on_earlier_calls_in_eval(implementation, subject, data):
     """What a layer replies does not depend on what it was called with before in eval mode."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from vq_reference.nn import VectorQuantize
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.moving_average import MovingAverage
 from vq_reference.testing.adapters.quantizer import torch_quantizer
@@ -95,6 +96,7 @@ def adapter(module=Channels, **changed):
         indices_at="codes",
         loss_at="loss",
         loss_weights=changed.pop("loss_weights", lambda wanted: (0.0, wanted.commitment_weight * wanted.beta)),
+        loss_reduction=changed.pop("loss_reduction", "mean"),
         freeze=lambda module: setattr(module.book, "follow", lambda x, indices: None),
         average=MovingAverage(**{**NAMES, **changed}),
     )
@@ -268,3 +270,72 @@ def test_an_instance_is_refused():
             loss_weights=(0, 1),
             average=MovingAverage(**COUNTED),
         )
+
+
+def averages(**declared):
+    """Return our own layer, declared as a user would."""
+    asked = []
+
+    def make(wanted):
+        asked.append(wanted.estimator)
+        weights = {"beta": 1.0, "commitment_weight": wanted.commitment_weight}
+        return VectorQuantize(wanted.dim, wanted.codebook_size, estimator=wanted.estimator, **weights)
+
+    book = {each: f"codebooks.0.{each}" for each in ("counts", "sums", "decay", "epsilon")}
+    made = torch_quantizer(
+        make,
+        "codebooks.0.codes",
+        loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
+        average=MovingAverage(**book),
+        **declared,
+    )
+    return made, asked
+
+
+@pytest.mark.parametrize("law", ["heads.output", "heads.gradient"])
+def test_a_layer_that_declares_the_rotation_alone_is_not_asked_for_another_gradient(law):
+    rotated, asked = averages(estimator="rotation")
+    outcome, _ = judge(LAWS[law], rotated, "quick", None)
+    assert outcome.verdict is Verdict.NOT_APPLICABLE
+    judge(LAWS["state.copied"], rotated, "quick", None)
+    assert set(asked[1:]) == {"rotation"}  # the first is a probe of what is there
+    both, _ = averages(estimator=("rotation", "straight_through"))
+    assert judge(LAWS[law], both, "quick", None)[0].verdict is Verdict.HELD
+
+
+class Summed(Channels):
+    """Its loss is a sum over the entries of its tokens."""
+
+    def forward(self, x, present=None):
+        """Return the mean times the number of entries that it is of."""
+        given = super().forward(x, present)
+        tokens = x[:, 0].numel() if present is None else present.sum().clamp(min=1)
+        return {**given, "loss": given["loss"] * tokens * x.shape[1]}
+
+
+def test_a_sum_over_tokens_leaves_padding_out():
+    assert judge(LAWS["mask.tokens"], adapter(Summed, loss_reduction="sum"), "quick", None)[0].verdict is Verdict.HELD
+
+
+class Lengths(Channels):
+    """Takes lengths, and no mask."""
+
+    slack = 0
+
+    def forward(self, x, lengths=None):
+        """Count positions before the length of each sequence."""
+        positions = torch.arange(x.shape[2])
+        return super().forward(x, None if lengths is None else positions < lengths[:, None] + self.slack)
+
+
+class OneTooMany(Lengths):
+    """The first padding token counts."""
+
+    slack = 1
+
+
+@pytest.mark.parametrize("law", ["mask.content", "mask.padding", "mask.tokens"])
+def test_padding_may_be_told_by_lengths_alone(law):
+    right, wrong = (adapter(each, mask=None, lengths="lengths") for each in (Lengths, OneTooMany))
+    assert judge(LAWS[law], right, "quick", None)[0].verdict is Verdict.HELD
+    assert judge(LAWS[law], wrong, "quick", None)[0].verdict is Verdict.BROKEN

@@ -47,6 +47,20 @@ def test_the_common_case_is_three_lines_and_contradicts_nothing():
     assert {"indices", "loss", "codebook_gradient", "leading", "eval", "estimator:straight_through"} < made.capabilities
 
 
+def test_statistics_that_are_wider_than_the_codes_stay_so():
+    class Counting(Plain):
+        """Its counts are float64, whatever its codes are."""
+
+        def __init__(self, wanted):
+            super().__init__(wanted)
+            self.register_buffer("counts", torch.zeros(wanted.codebook_size, dtype=torch.float64))
+
+    for dtype, counts in (("float32", torch.float64), ("float64", torch.float64), ("bfloat16", torch.bfloat16)):
+        layer = torch_quantizer(Counting, "codebook", dtype=dtype).build(REFERENCE)
+        assert layer.module.codebook.dtype is getattr(torch, dtype)
+        assert layer.module.counts.dtype is counts
+
+
 @pytest.mark.parametrize(
     ("returns", "declared"),
     [

@@ -25,6 +25,7 @@ from vq_reference.vector_quantize import VectorQuantize
 
 GRID = 8
 MOST = 4  # the largest entry
+MOST_CODES = 4
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def subjects(
         heads = 2
     width = draw(st.integers(2, 3))
     groups = heads if heads > 1 and draw(_offered("separate_codebooks")) else 1
-    codes = draw(grids(groups, draw(sizes(4)), width))
+    codes = draw(grids(groups, draw(sizes(MOST_CODES)), width))
     codes = np.where(np.linalg.norm(codes, axis=2, keepdims=True) < 0.5, 1.0, codes)
     if codes.shape[1] > 1 and draw(st.integers(0, 3)) == 0:
         event("duplicated code")

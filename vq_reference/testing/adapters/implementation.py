@@ -43,6 +43,7 @@ FOLLOWING = {
     "estimator": "any estimator",
     "trains_input": "an estimator that trains the input",
     "euclidean": "a choice by Euclidean distance",
+    "padding": "a mask over padding, or lengths",
 }
 
 
@@ -196,6 +197,7 @@ class Implementation:
         estimators = {capability for capability in self.capabilities if capability.startswith("estimator:")}
         follows = {"estimator"} if estimators else set()
         follows |= {"trains_input"} if estimators - {"estimator:none"} else set()
+        follows |= {"padding"} if self.capabilities & {"mask", "lengths"} else set()
         return self.capabilities | follows | ({"euclidean"} if self.metric == "euclidean" else set())
 
     def lacks(self, needs: frozenset[str]) -> list[str]:

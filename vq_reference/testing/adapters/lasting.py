@@ -112,6 +112,7 @@ class Use:
 
     salt: added to the seed of the call, so that layers of one state draw differently. checkpointed: with activation
     checkpointing, as `torch.utils.checkpoint(..., use_reentrant=True)`: without gradients, and again in the backward.
+    asks: whether x asks for a gradient; not so behind an encoder that is frozen.
     """
 
     training: bool = True
@@ -119,6 +120,7 @@ class Use:
     with_grad: bool = True
     salt: int = 0
     checkpointed: bool = False
+    asks: bool = True
 
 
 class LastingLayer(Protocol):

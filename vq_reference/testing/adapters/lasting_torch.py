@@ -81,6 +81,7 @@ class LastingTorch:
             self.compiled,
             use.salt,
             use.checkpointed,
+            use.asks,
         )
         gradients = {name.removeprefix(GRADIENT): value for name, value in given.items() if name.startswith(GRADIENT)}
         reached = None if start is None else Reached(gradients.pop("x"), gradients)

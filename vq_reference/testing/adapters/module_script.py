@@ -50,7 +50,7 @@ def module_script(
         return Written(
             source.lines_of(
                 begin,
-                [f"layer = layer.to(torch.{str(layer.dtype).removeprefix('torch.')})"],
+                source.converted(layer.module, make(reference), layer.dtype),
                 held,
                 [*defined, *read],
                 _at_codes(layer),

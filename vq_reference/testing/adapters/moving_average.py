@@ -173,7 +173,9 @@ def call_declared(
     lying = x.reshape(*shape, x.shape[-1]).movedim(-1, axis)
     returned = module(lying, **given) if call is None else call(module, lying, **given)
     output, indices, loss = (found_at(returned, place) for place in places)
-    loss = x.new_zeros(()) if loss is None else loss.reshape(()) / (x.numel() if summed else 1)
+    told = mask if lengths is None else lengths
+    tokens = x[..., 0].numel() if told is None else max(int(told.sum()), 1)
+    loss = x.new_zeros(()) if loss is None else loss.reshape(()) / (tokens * x.shape[-1] if summed else 1)
     return Given(output.movedim(axis, -1).reshape(x.shape), indices.reshape(x.shape[:-1]), loss)
 
 

@@ -32,13 +32,14 @@ def called(
     compiled: Any = None,
     salt: int = 0,
     checkpointed: bool = False,
+    asks: bool = True,
 ) -> dict[str, Any]:
     """Call a module once, and go backward once from the gradients (at the output, at each loss); return all by name.
 
     The seed is made of the state and the salt: layers of one state draw alike, and a step later they draw anew.
     """
     module.train(training)
-    entering = torch.as_tensor(x).to(dtype, copy=True).reshape(*leading, -1).requires_grad_(with_grad)
+    entering = torch.as_tensor(x).to(dtype, copy=True).reshape(*leading, -1).requires_grad_(with_grad and asks)
     present = None if mask is None else torch.as_tensor(mask).reshape(leading)
     until = None if lengths is None else torch.as_tensor(lengths)
     low = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()

@@ -102,7 +102,8 @@ def torch_quantizer(
     sizes: (D, K) where it can have no other; found by itself for an instance with a path for its codebook.
     average: what is kept between calls by a module whose codes are moving averages; for the laws of layers that last,
     on the CPU. Its loss is the encoder half alone, with the weight that is wanted.
-    packages: distributions whose version belongs in the report. dtype, device: in what it computes, and where.
+    packages: distributions whose version belongs in the report. dtype, device: in what it computes, and where; the
+    module is converted to that dtype unless its codes, at a path, have it already.
 
     Raises ValueError for an instance whose loss weights are not given: they cannot be asked for; and for an average of
     what cannot be built anew for each law. Raises DeclarationContradicted for a name that leads nowhere.
@@ -132,7 +133,7 @@ def torch_quantizer(
 
     def build(reference: SimVQ) -> TorchLayer:
         codes = reference.codebook
-        module = made_for(reference).to(place, torch_dtype)
+        module = converted(made_for(reference).to(place), codebook, torch_dtype)
         arrives = set_codes(module, codebook, torch.tensor(codes, dtype=torch_dtype, device=place))
 
         def read(returned: Any) -> Returned:
@@ -197,7 +198,8 @@ def torch_quantizer(
     if average is None or device != "cpu":
         return described
     places = (output_at, indices_at, loss_at)
-    lasting = _lasting(described, average, make, codebook, layouts, places, call, decode, torch_dtype)
+    trains_with: Estimator = "straight_through" if "straight_through" in estimators else estimators[0]
+    lasting = _lasting(described, average, make, codebook, layouts, places, call, decode, torch_dtype, trains_with)
     return replace(described, capabilities=described.capabilities | average.capabilities, lasting=lasting)
 
 
@@ -211,6 +213,7 @@ def _lasting(
     call: Callable[..., Any] | None,
     decode: str | Callable[[Any, Tensor], Tensor] | None,
     dtype: torch.dtype,
+    estimator: Estimator,
 ) -> Lasting:
     """Return how such layers are made: with β = 1 and all of the encoder half's weight in w. Raises ValueError."""
     if isinstance(make, nn.Module) or described.sizes is not None:
@@ -227,8 +230,7 @@ def _lasting(
             )
 
     def made(dim: int, codebook_size: int, weight: float) -> nn.Module:
-        module: nn.Module = make(Wanted(dim, codebook_size, "straight_through", 1.0, weight))
-        return module.to(dtype)
+        return converted(make(Wanted(dim, codebook_size, estimator, 1.0, weight)), codebook, dtype)
 
     reading = reading_of(average, layouts, places, call, decode, described.loss_reduction == "sum")
     return lasting_of(average, made, codebook, reading, described.eval_loss == "as training")
@@ -268,6 +270,12 @@ def _codes_of(module: nn.Module, path: str) -> Tensor:
         there = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in named if tensor.ndim > 1)
         raise DeclarationContradicted("codebook", repr(path), f"{outline(found)}; there are {there or 'none'}")
     return found.mT if path.endswith(".T") else found
+
+
+def converted(module: nn.Module, codebook: Any, dtype: torch.dtype) -> nn.Module:
+    """Return the module in `dtype`: as it is where its codes have that, for what it keeps wider it keeps on purpose."""
+    made = isinstance(codebook, str) and _codes_of(module, codebook).dtype == dtype
+    return module if made else module.to(dtype)
 
 
 def set_codes(module: nn.Module, codebook: Any, codes: Tensor) -> Any:

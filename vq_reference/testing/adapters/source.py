@@ -227,6 +227,19 @@ def state(module: nn.Module, constructed: nn.Module | None = None) -> list[str]:
     ]
 
 
+def converted(module: nn.Module, constructed: nn.Module | None, dtype: torch.dtype) -> list[str]:
+    """Return the line that converts `layer`; none where the constructor makes it of the dtypes that this module has.
+
+    One that has `dtype` alone is converted all the same: nothing happens, and the script shows what it computes in.
+    """
+    held, made = (
+        None if each is None else [tensor.dtype for tensor in each.state_dict().values()]
+        for each in (module, constructed)
+    )
+    wide = any(each.is_floating_point and each != dtype for each in held or ())
+    return [] if wide and held == made else [f"layer = layer.to({dtype})"]
+
+
 def changed(module: nn.Module, change: Callable[[Any], object] | None) -> list[str]:
     """Return the lines that make of `layer` what `change` makes of this module: its plain attributes and its modes."""
     if change is None:

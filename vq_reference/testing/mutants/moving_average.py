@@ -120,6 +120,14 @@ MUTANTS = (
         killed_by="replace.token",
     ),
     Mutant(
+        "one-token-for-all-dead-codes",
+        EMA,
+        replace="self.place(draw_tokens(tokens, valid, len(self.codes)), where=dead)",
+        by="self.place(draw_tokens(tokens, valid, 1).expand_as(self.codes), where=dead)",
+        why="all dead codes of a step become the same token, and stay duplicates of one another",
+        killed_by="replace.distinct",
+    ),
+    Mutant(
         "never-replaced",
         EMA,
         replace="dead = any_token & (self.counts < self.replace_below)",

@@ -61,6 +61,14 @@ MUTANTS = (
         killed_by="state.no_grad",
     ),
     Mutant(
+        "codes-follow-tokens-with-gradients-only",
+        LAYER,
+        replace="if updates:\n            self.codebooks.update(",
+        by="if updates and tokens.requires_grad:\n            self.codebooks.update(",
+        why="the average stands still behind an encoder that is frozen",
+        killed_by="state.frozen_encoder",
+    ),
+    Mutant(
         "calls-without-gradients-are-counted",
         LAYER,
         replace="        loss = self._loss(tokens, q, valid)\n",

@@ -137,10 +137,11 @@ class Replay:
         with torch.random.fork_rng(devices=()):
             fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
         later = source.differing(layer.module, fresh)
+        made = [line, *source.converted(layer.module, fresh, layer.dtype)]
         if getattr(step.given["wanted"], "placed", True):
-            made = [line, f"layer = layer.to({layer.dtype})", *source.state(layer.module, fresh)]
+            made += source.state(layer.module, fresh)
         else:  # the constructor is what the law is about, and nothing is placed over what it draws
-            made = [f"torch.manual_seed({lasting_torch.SEED})", line, f"layer = layer.to({layer.dtype})"]
+            made = [f"torch.manual_seed({lasting_torch.SEED})", *made]
         held = [*made, *later, "return layer"]
         body = "\n".join(f"    {each}" for each in held)
         return self._makers.setdefault(body, f"make_{len(self._makers)}")
@@ -163,6 +164,7 @@ class Replay:
         arguments += [] if use.with_grad else ["with_grad=False"]
         arguments += [f"{key}={self.number(given[key], key)}" for key in ("mask", "lengths") if given[key] is not None]
         arguments += ["checkpointed=True"] if use.checkpointed else []
+        arguments += [] if use.asks else ["asks=False"]
         arguments += ["autocast=True"] if layer.autocast else []
         arguments += [f"compiled=compiled_layer_{number}"] if layer.compiled is not None else []
         self._steps.append(f"{name} = called({', '.join(arguments)})")

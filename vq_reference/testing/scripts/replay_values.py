@@ -23,6 +23,7 @@ KINDS = {
 }
 JACOBIAN = "∂output/∂x"
 FINITE = "finite "
+DIFFER = r"whether the last (\d+) codes differ"
 # what has no distance → how it is read from the last reply
 OF_A_REPLY = {
     "dtype of the output": "{}['dtypes'][0]",
@@ -59,6 +60,10 @@ def compared(replay: Replay, error: LawBroken) -> Iterator[tuple[str, str]]:
         for value in reversed(replay.values):
             if value.kind == kind and value.array is not None and value.array.shape == error.actual.shape:
                 yield f"np.isfinite({value.text})", ""
+        return
+    if differ := re.fullmatch(DIFFER, error.what):
+        codes = next(value.text for value in reversed(replay.values) if value.kind == "codes")
+        yield f"np.asarray(len(np.unique({codes}[0, -{differ[1]}:], axis=0)) > 1)", ""
         return
     alike = [value for value in reversed(replay.values) if value.kind == kind_of(error.what)]
     for value in alike:
