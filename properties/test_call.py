@@ -10,7 +10,7 @@ from vq_reference.testing.closed_forms import arrived, loss_of
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
 from vq_reference.testing.precision import INTEGERS
-from vq_reference.testing.strategies import Case, cases, cotangents, large_codebooks
+from vq_reference.testing.strategies import Case, NotApplicable, cases, cotangents, large_codebooks
 
 USER = "what a user of any layer relies on"
 CHOICE = {"indices"}
@@ -18,6 +18,7 @@ TRAINING, EVALUATING = Call(), Call(training=False)
 TIMES = 6  # warm-up counters of layers that move count to three or four
 
 without = st.sampled_from(["no_grad", "not asked"])
+gradients = st.sampled_from(["asked", "no_grad", "not asked"])
 
 
 def assert_same_answer(implementation, case, first, second):
@@ -123,6 +124,16 @@ def test_a_call_changes_no_parameter_and_no_buffer(implementation, case, trainin
     assert kept == left, f"parameters and buffers changed from {sorted(before)} to {sorted(after)}"
     for name in sorted(kept):
         assert_within(name, after[name], before[name], 0.0)
+
+
+@law("call.input", level="must", source=USER, needs=CHOICE, case=cases(), gradient=gradients, training=st.booleans())
+def test_a_call_leaves_its_input_as_it_was(implementation, case, gradient, training):
+    """A call does not write into its input, which the encoder's backward and the caller still need."""
+    handed_in = case.x.copy()
+    after = implementation.build(case.reference)(case.x, how=Call(training=training, gradient=gradient)).input
+    if after is None:
+        raise NotApplicable("its adapter shows no input that could have been written to")
+    assert_within("input after the call", after, handed_in, 0.0)
 
 
 @law("call.aliased", level="must", source=USER, needs=CHOICE | {"state"}, case=cases())

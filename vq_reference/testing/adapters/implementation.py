@@ -85,13 +85,17 @@ class Form(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one call of a layer gives: output (N, D), indices (N,) and loss where declared, and one backward each."""
+    """What one call of a layer gives: output (N, D), indices (N,) and loss where declared, and one backward each.
+
+    input: what was handed in, (N, D), as it is once the call is over; None where nobody could have written to it.
+    """
 
     output: Array
     indices: Array | None
     loss: float | None
     gradients: tuple[Gradients, ...]
     form: Form | None = None
+    input: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class OracleLayer:
                 if layer.bias is not None:
                     parameters[f"{i}.bias"] = layer.bias
             backward.append(Gradients(at.x, at.codebook, parameters))
-        return Answer(quantized.output, quantized.indices, quantized.loss, tuple(backward))
+        return Answer(quantized.output, quantized.indices, quantized.loss, tuple(backward), input=x.copy())
 
     def decode(self, indices: Array) -> Array:
         """Return the codes at these indices, (N, D)."""

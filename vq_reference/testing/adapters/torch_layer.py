@@ -95,6 +95,7 @@ class TorchLayer:
             loss=None if returned.loss is None else float(returned.loss.detach().sum()),
             gradients=gradients,
             form=self._form(arranged, entering, returned),
+            input=arranged.as_tokens(entering),
         )
 
     def decode(self, indices: Array) -> Array:
@@ -175,7 +176,7 @@ class TorchLayer:
             codebook = codebook.T if self.codes_transposed else codebook
             codebook = codebook if self.codes_turned is None else codebook @ array_of(self.codes_turned)
         return Gradients(
-            x=None if at_x is None else arranged.tokens_of_input(at_x),
+            x=None if at_x is None else arranged.as_tokens(at_x),
             codebook=codebook,
             parameters={name: arrived(tensor) for name, tensor in self.parameters.items()},
             frozen=arrived(self.frozen),
@@ -247,9 +248,9 @@ class Arranged:
         whole = self.layouts.output.restore(output, self.order, self.sizes)
         return array_of(whole.reshape(-1, self.sizes[CHANNEL]))
 
-    def tokens_of_input(self, gradient: Tensor) -> Array:
-        """Return a gradient at the input as (N, D)."""
-        whole = self.layouts.x.restore(gradient, self.order, self.sizes)
+    def as_tokens(self, lying: Tensor) -> Array:
+        """Return the input, or a gradient at it, as (N, D)."""
+        whole = self.layouts.x.restore(lying, self.order, self.sizes)
         return array_of(whole.reshape(-1, self.sizes[CHANNEL]))
 
     def chosen(self, indices: Tensor) -> Array:

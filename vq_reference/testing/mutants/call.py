@@ -133,6 +133,14 @@ MUTANTS = (
         verdict=Verdict.CRASHED,
     ),
     Mutant(
+        "statistics-centre-the-input",
+        LAYER,
+        replace="return output.movedim(-1, 1) if",
+        by="x.detach().sub_(x.detach().mean())\n        return output.movedim(-1, 1) if",
+        why="once the answer is there, the input is centred in place for a statistic: the answer itself is right",
+        killed_by="call.input",
+    ),
+    Mutant(
         "decodes-frozen-codes",
         LAYER,
         replace="codes = _look_up(self.codebook, indices)",
