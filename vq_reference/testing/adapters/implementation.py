@@ -42,6 +42,7 @@ CAPABILITIES = {
 FOLLOWING = {
     "estimator": "any estimator",
     "trains_input": "an estimator that trains the input",
+    "trained_codes": "codes, or a transform of them, that a gradient trains",
     "euclidean": "a choice by Euclidean distance",
 }
 
@@ -200,6 +201,7 @@ class Implementation:
         estimators = {capability for capability in self.capabilities if capability.startswith("estimator:")}
         follows = {"estimator"} if estimators else set()
         follows |= {"trains_input"} if estimators - {"estimator:none"} else set()
+        follows |= {"trained_codes"} if self.capabilities & {"codebook_gradient", "transform"} else set()
         return self.capabilities | follows | ({"euclidean"} if self.metric == "euclidean" else set())
 
     def lacks(self, needs: frozenset[str]) -> list[str]:
