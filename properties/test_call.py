@@ -10,7 +10,7 @@ from vq_reference.testing.closed_forms import arrived, loss_of
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
 from vq_reference.testing.precision import INTEGERS
-from vq_reference.testing.strategies import Case, NotApplicable, cases, cotangents, large_codebooks
+from vq_reference.testing.strategies import Case, NotApplicable, cases, cotangents, large_codebooks, steps
 
 USER = "what a user of any layer relies on"
 CHOICE = {"indices"}
@@ -134,6 +134,17 @@ def test_a_call_leaves_its_input_as_it_was(implementation, case, gradient, train
     if after is None:
         raise NotApplicable("its adapter shows no input that could have been written to")
     assert_within("input after the call", after, handed_in, 0.0)
+
+
+@law("call.step", level="must", source=USER, needs=CHOICE | {"step"}, cases=steps())
+def test_a_call_is_made_with_the_codes_as_they_are_now(implementation, cases):
+    """Once an optimizer has changed the codes, a call gives what a layer built with them gives: nothing is kept."""
+    before, after = cases
+    expected = implementation.build(after.reference)(after.x)
+    layer = implementation.build(before.reference)
+    layer(before.x)
+    layer.step(after.reference)
+    assert_same_answer(implementation, after, expected, layer(after.x))
 
 
 @law("call.aliased", level="must", source=USER, needs=CHOICE | {"state"}, case=cases())

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -263,6 +263,19 @@ def cases(
     chosen = draw(trained()) if estimator is None else estimator
     reference = SimVQ(_through(codes, layer), (layer,), chosen, draw(betas), draw(weights))
     return Case(reference, draw(tokens(codes, places)))
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> tuple[Case, Case]:
+    """Draw a case, and another of the same sizes and frozen codes with another transform: codes of other lengths.
+
+    Its rows have powers of two of their own, so that no length of a code is what it was, nor in the same proportion.
+    """
+    before = draw(cases(most_codes=8))
+    layer = draw(signed_permutations(before.x.shape[1]))
+    powers = np.array([draw(st.sampled_from([1.0, 2.0, 4.0])) for _ in layer.weight])
+    after = replace(before.reference, transform=(Layer(layer.weight * powers[:, None]),))
+    return before, Case(after, draw(tokens(after.codebook)))
 
 
 @st.composite

@@ -30,6 +30,7 @@ CAPABILITIES = {
     "mlp": "a transform of several layers",
     "decode": "a decode from indices to outputs",
     "state": "parameters and buffers that can be read",
+    "step": "trained codes that can be changed between two calls, as an optimizer does",
     "form": "shapes and dtypes of what it returns",
     "leading": "any number of leading dimensions",
     "eval": "an eval mode that chooses and outputs codes as training does",
@@ -131,6 +132,13 @@ class Layer(Protocol):
 
     def overwrite_returned(self) -> None:
         """Overwrite, in place, every tensor that the last call returned. Needs the capability "state"."""
+        ...
+
+    def step(self, reference: SimVQ) -> None:
+        """Change what is trained, in place, so that the codes are this reference's. Needs the capability "step".
+
+        It has the sizes and the frozen codes of the layer that was built: only its transform is another.
+        """
         ...
 
 

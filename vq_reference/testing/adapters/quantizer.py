@@ -158,6 +158,9 @@ def torch_quantizer(
             layouts=layouts,
             decode_indices=None if decode is None else decoded,
             freeze=freeze,
+            changed=lambda other: set_codes(
+                module, codebook, torch.tensor(other.codebook, dtype=torch_dtype, device=place)
+            ),
         )
 
     known = sizes if instance is None or sizes else _sizes(instance, codebook)
@@ -169,6 +172,8 @@ def torch_quantizer(
         "indices": indices_at is not None,
         "loss": loss_at is not None and not unit_codes,
         "codebook_gradient": trained and not unit_codes,
+        # a submodule whose forward makes them has frozen codes too, which no optimizer would change
+        "step": trained and not unit_codes and not isinstance(codes, nn.Module),
         "decode": decode is not None and not unit_codes,
         "leading": layouts.x.any_rank,
         "eval": eval_as_training,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.arguments import Array
+from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Form, Gradients
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.tensors import array_of, overwrite
@@ -61,6 +62,7 @@ class TorchLayer:
     parameters: the transform's, by the oracle's names. frozen: the codes that must not be trained, or None.
     decode_indices: indices as they lie → outputs as they lie.
     freeze: called once the mode is set, so that no forward changes the state.
+    changed: what is trained, in place, to the codes of a reference of the same sizes and frozen codes.
     """
 
     module: nn.Module
@@ -76,6 +78,7 @@ class TorchLayer:
     layouts: Layouts = CHANNEL_LAST
     decode_indices: Callable[[Tensor], Tensor] | None = None
     freeze: Callable[[Any], object] | None = None
+    changed: Callable[[SimVQ], object] | None = None
     _last: Any = None
 
     def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
@@ -118,6 +121,12 @@ class TorchLayer:
     def overwrite_returned(self) -> None:
         """Overwrite, in place, every tensor that the last call returned."""
         overwrite(self._last)
+
+    def step(self, reference: SimVQ) -> None:
+        """Change what is trained, in place, to the codes of `reference`."""
+        if self.changed is None:
+            raise TypeError("this layer has no way to change its codes: declare one, or leave out the capability")
+        self.changed(reference)
 
     def _entering(self, x: Array, arranged: Arranged, how: Call) -> Tensor:
         """Return x as the module takes it: a leaf of the wanted memory layout, asking for its gradient or not."""

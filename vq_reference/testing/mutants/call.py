@@ -141,6 +141,14 @@ MUTANTS = (
         killed_by="call.input",
     ),
     Mutant(
+        "codes-of-the-first-call-are-compared",
+        LAYER,
+        replace="indices = nearest(tokens, codes)",
+        by='indices = nearest(tokens, self.__dict__.setdefault("compared", codes.detach()))',
+        why="the codes that the first call made are kept for the search: after an optimizer's step they are stale",
+        killed_by="call.step",
+    ),
+    Mutant(
         "decodes-frozen-codes",
         LAYER,
         replace="codes = _look_up(self.codebook, indices)",
