@@ -121,6 +121,24 @@ def test_a_wrong_estimator_is_named_but_left_to_the_laws():
     assert [(c.declared, c.found) for c in contradictions(made)] == [("'rotation'", "'straight_through'")]
 
 
+class Unregistered(Plain):
+    """Codes that no optimizer and no state_dict knows, and the registered ones by another name."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.loose = self.codebook.detach().clone()
+
+    @property
+    def viewed(self):
+        return self.codebook[:, :]
+
+
+def test_a_codebook_that_is_neither_a_parameter_nor_a_buffer_is_refused_and_a_view_of_one_is_not():
+    with pytest.raises(DeclarationContradicted, match="'loose', found: .* neither a parameter nor a buffer .*register"):
+        torch_quantizer(Unregistered, "loose")
+    assert torch_quantizer(Unregistered, "viewed").build(REFERENCE).codes.shape == (2, 3)
+
+
 def test_a_codebook_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(DeclarationContradicted, match=r"embedding.*there are codebook \(3, 4\)"):
         torch_quantizer(Plain, "embedding")

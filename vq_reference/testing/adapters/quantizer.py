@@ -264,12 +264,17 @@ def _sizes(instance: nn.Module, codebook: Any) -> tuple[int, int]:
 def _codes_of(module: nn.Module, path: str) -> Tensor:
     """Return the parameter or buffer at a path, as (..., K, D). Raises DeclarationContradicted."""
     found: Any = module
+    named = [*module.named_parameters(), *module.named_buffers()]
     for step in path.removesuffix(".T").split("."):
         found = getattr(found, step, None)
     if not isinstance(found, Tensor) or found.ndim < 2:
-        named = [*module.named_parameters(), *module.named_buffers()]
         there = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in named if tensor.ndim > 1)
         raise DeclarationContradicted("codebook", repr(path), f"{outline(found)}; there are {there or 'none'}")
+    # a view of a registered tensor is that tensor; what is computed anew at each look cannot be set
+    if found.untyped_storage().data_ptr() not in {tensor.untyped_storage().data_ptr() for _, tensor in named}:
+        what = f"{outline(found)} that is neither a parameter nor a buffer"
+        remedy = "no optimizer, state_dict or .to() knows it: register it in the module, or set the codes by a function"
+        raise DeclarationContradicted("codebook", repr(path), what, remedy)
     return found.mT if path.endswith(".T") else found
 
 
