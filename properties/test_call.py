@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from vq_reference import cosine
 from vq_reference.testing import bounds
 from vq_reference.testing.adapters.implementation import Call, Cotangent
 from vq_reference.testing.choice import compared, decided
@@ -180,6 +181,8 @@ def assert_nothing_is_shared(implementation, case, how):
 )
 def test_decoding_the_indices_gives_the_output(implementation, case, seed):
     """Decoding the returned indices gives the codes that the layer output: transform and projections included."""
+    u = implementation.precision.unit_roundoff
+    codes = cosine.unit(case.codes) if implementation.unit_codes else case.codes
     layer = implementation.build(case.reference)
     returned = layer(case.x).indices
     # squares and cubes lie in leading dimensions of one size, where a transposed answer has the right shape
@@ -187,8 +190,11 @@ def test_decoding_the_indices_gives_the_output(implementation, case, seed):
     others = [generator.integers(0, len(case.codes), count) for count in (4, 9, 8, 12)]
     for indices in (returned, *others):
         frozen, transform = case.reference.frozen_codebook[indices], case.reference.transform
-        bound = bounds.decoded(frozen, transform, implementation.precision.unit_roundoff)
-        assert_within("decoded", layer.decode(indices), case.codes[indices], bound)
+        bound = bounds.decoded(frozen, transform, u)
+        if implementation.unit_codes:  # which have been divided by their length, when they were set or now
+            lengths = np.linalg.norm(case.codes[indices], axis=1, keepdims=True)
+            bound = bound / lengths + bounds.direction(codes.shape[1], u)
+        assert_within("decoded", layer.decode(indices), codes[indices], bound)
 
 
 @law("form.output", level="must", source=USER, needs={"form"}, case=cases())

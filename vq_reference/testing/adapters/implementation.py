@@ -168,6 +168,7 @@ class Implementation:
     (Huh et al., arXiv 2305.08842, eq. 21 of the draft; `sync_nu` in vqtorch). 1 where a backward hands the codes all
     of it, 0 where it reaches the encoder alone.
     metric: what the choice minimises; "cosine" compares directions.
+    unit_codes: whether the output is a code divided by its length, which is what indices decode to as well.
     state_changes: names of buffers that a forward in training may change.
     sizes: (D, K) where the implementation is an instance, whose sizes are given; None where any can be built.
     script: the wanted layer, its tokens and how it is called → lines of plain torch, of which a script for a bug report
@@ -189,6 +190,7 @@ class Implementation:
     eval_loss: Literal["as training", "zero"] = "as training"
     sync_nu: float = 0.0
     metric: Literal["euclidean", "cosine"] = "euclidean"
+    unit_codes: bool = False
     state_changes: frozenset[str] = frozenset()
     sizes: tuple[int, int] | None = None
     script: Callable[[SimVQ, Array, Call], Written] | None = None

@@ -174,7 +174,7 @@ def torch_quantizer(
         "codebook_gradient": trained and not unit_codes,
         # a submodule whose forward makes them has frozen codes too, which no optimizer would change
         "step": trained and not unit_codes and not isinstance(codes, nn.Module),
-        "decode": decode is not None and not unit_codes,
+        "decode": decode is not None,
         "leading": layouts.x.any_rank,
         "eval": eval_as_training,
         **{f"estimator:{each}": not unit_codes for each in estimators},
@@ -195,6 +195,7 @@ def torch_quantizer(
         eval_loss=eval_loss,
         sync_nu=sync_nu,
         metric=metric,
+        unit_codes=unit_codes,
         state_changes=frozenset(state_changes),
         sizes=known,
         script=module_script(build, made_for, instance, (output_at, indices_at, loss_at), call, decode),
