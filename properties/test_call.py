@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from vq_reference import cosine
 from vq_reference.testing import bounds
 from vq_reference.testing.adapters.implementation import Call, Cotangent
 from vq_reference.testing.choice import compared, decided
@@ -10,7 +11,7 @@ from vq_reference.testing.closed_forms import arrived, loss_of
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
 from vq_reference.testing.precision import INTEGERS
-from vq_reference.testing.strategies import Case, cases, cotangents, large_codebooks
+from vq_reference.testing.strategies import Case, NotApplicable, cases, cotangents, large_codebooks, steps
 
 USER = "what a user of any layer relies on"
 CHOICE = {"indices"}
@@ -18,6 +19,7 @@ TRAINING, EVALUATING = Call(), Call(training=False)
 TIMES = 6  # warm-up counters of layers that move count to three or four
 
 without = st.sampled_from(["no_grad", "not asked"])
+gradients = st.sampled_from(["asked", "no_grad", "not asked"])
 
 
 def assert_same_answer(implementation, case, first, second):
@@ -125,6 +127,27 @@ def test_a_call_changes_no_parameter_and_no_buffer(implementation, case, trainin
         assert_within(name, after[name], before[name], 0.0)
 
 
+@law("call.input", level="must", source=USER, needs=CHOICE, case=cases(), gradient=gradients, training=st.booleans())
+def test_a_call_leaves_its_input_as_it_was(implementation, case, gradient, training):
+    """A call does not write into its input, which the encoder's backward and the caller still need."""
+    handed_in = case.x.copy()
+    after = implementation.build(case.reference)(case.x, how=Call(training=training, gradient=gradient)).input
+    if after is None:
+        raise NotApplicable("its adapter shows no input that could have been written to")
+    assert_within("input after the call", after, handed_in, 0.0)
+
+
+@law("call.step", level="must", source=USER, needs=CHOICE | {"step"}, cases=steps())
+def test_a_call_is_made_with_the_codes_as_they_are_now(implementation, cases):
+    """Once an optimizer has changed the codes, a call gives what a layer built with them gives: nothing is kept."""
+    before, after = cases
+    expected = implementation.build(after.reference)(after.x)
+    layer = implementation.build(before.reference)
+    layer(before.x)
+    layer.step(after.reference)
+    assert_same_answer(implementation, after, expected, layer(after.x))
+
+
 @law("call.aliased", level="must", source=USER, needs=CHOICE | {"state"}, case=cases())
 def test_nothing_returned_shares_memory_with_the_layer(implementation, case):
     """Changing in place what a call returned changes neither the layer nor its next answer."""
@@ -158,6 +181,8 @@ def assert_nothing_is_shared(implementation, case, how):
 )
 def test_decoding_the_indices_gives_the_output(implementation, case, seed):
     """Decoding the returned indices gives the codes that the layer output: transform and projections included."""
+    u = implementation.precision.unit_roundoff
+    codes = cosine.unit(case.codes) if implementation.unit_codes else case.codes
     layer = implementation.build(case.reference)
     returned = layer(case.x).indices
     # squares and cubes lie in leading dimensions of one size, where a transposed answer has the right shape
@@ -165,8 +190,11 @@ def test_decoding_the_indices_gives_the_output(implementation, case, seed):
     others = [generator.integers(0, len(case.codes), count) for count in (4, 9, 8, 12)]
     for indices in (returned, *others):
         frozen, transform = case.reference.frozen_codebook[indices], case.reference.transform
-        bound = bounds.decoded(frozen, transform, implementation.precision.unit_roundoff)
-        assert_within("decoded", layer.decode(indices), case.codes[indices], bound)
+        bound = bounds.decoded(frozen, transform, u)
+        if implementation.unit_codes:  # which have been divided by their length, when they were set or now
+            lengths = np.linalg.norm(case.codes[indices], axis=1, keepdims=True)
+            bound = bound / lengths + bounds.direction(codes.shape[1], u)
+        assert_within("decoded", layer.decode(indices), codes[indices], bound)
 
 
 @law("form.output", level="must", source=USER, needs={"form"}, case=cases())

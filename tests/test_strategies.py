@@ -9,6 +9,7 @@ import pytest
 from vq_reference import cosine, nearest
 from vq_reference.testing import strategies
 from vq_reference.testing.adapters.oracle import oracle
+from vq_reference.testing.choice import decided
 from vq_reference.testing.law import PROFILES, Law
 from vq_reference.testing.precision import PRECISIONS
 from vq_reference.testing.strategies import EXTREME, OPPOSITE, PLACES, REGULAR, REGULAR_ANGLE, REGULAR_NORMS
@@ -130,8 +131,15 @@ def test_near_ties_are_nearer_than_half_precision_tells_and_farther_than_the_dec
 
 def test_large_codebooks_go_a_little_beyond_every_power_of_two_and_the_last_code_is_a_token():
     cases = drawn_by_default(strategies.large_codebooks(), "float32")
-    assert {len(case.codes).bit_length() for case in cases} == {6, 7, 8, 9}
+    assert {len(case.codes).bit_length() for case in cases} == {6, 7, 8, 9, 11}
     assert all(np.array_equal(case.x[-1], case.codes[-1]) for case in cases)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_of_most_large_codebooks_the_last_code_is_told_from_the_others_by_any_precision(precision):
+    implementation = replace(oracle(), precision=PRECISIONS[precision])
+    cases = [case for case in drawn_by_default(strategies.large_codebooks(), precision) if len(case.codes) > 256]
+    assert sum(decided(implementation, case)[-1] for case in cases) > len(cases) / 2
 
 
 @pytest.mark.parametrize("precision", FORMATS)

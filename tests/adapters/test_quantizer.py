@@ -13,7 +13,9 @@ from vq_reference.testing.adapters.codebooks import BetweenProjections, ThroughL
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Cotangent
 from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing.catalogue import laws
 from vq_reference.testing.describe.check import check_declarations, contradictions
+from vq_reference.testing.mutants.kill import first_failure
 
 REFERENCE = SimVQ(np.array([[1.0, 0, 0], [0, 1.0, 0]]), (Layer(2 * np.eye(3)),), "straight_through")
 X = np.arange(18.0).reshape(6, 3) / 8 + 0.25
@@ -135,6 +137,26 @@ def test_a_wrong_estimator_is_named_but_left_to_the_laws():
     assert [(c.declared, c.found) for c in contradictions(made)] == [("'rotation'", "'straight_through'")]
 
 
+class Unregistered(Plain):
+    """Codes that no optimizer and no state_dict knows, and the registered ones by another name."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.loose = self.codebook.detach().clone()
+
+    @property
+    def viewed(self):
+        return self.codebook[:, :]
+
+
+def test_a_codebook_that_is_neither_a_parameter_nor_a_buffer_is_refused_and_a_view_of_one_is_not():
+    with pytest.raises(
+        DeclarationContradicted, match=r"'loose', found: .* neither a parameter nor a buffer .*register"
+    ):
+        torch_quantizer(Unregistered, "loose")
+    assert torch_quantizer(Unregistered, "viewed").build(REFERENCE).codes.shape == (2, 3)
+
+
 def test_a_codebook_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(DeclarationContradicted, match=r"embedding.*there are codebook \(3, 4\)"):
         torch_quantizer(Plain, "embedding")
@@ -202,3 +224,29 @@ def test_a_bare_estimator_gets_each_token_with_its_nearest_code():
     np.testing.assert_array_equal(answer.indices, REFERENCE.forward(X).indices)
     np.testing.assert_array_equal(answer.gradients[0].x, X)
     assert contradictions(made) == []
+
+
+class UnitCodes(nn.Module):
+    """A cosine quantizer whose output is a unit code; `raw` decodes to codes of any length, which is wrong."""
+
+    def __init__(self, wanted):
+        super().__init__()
+        self.codebook = nn.Parameter(torch.randn(wanted.codebook_size, wanted.dim))
+
+    def forward(self, x):
+        unit = nn.functional.normalize(self.codebook, dim=-1)
+        indices = (nn.functional.normalize(x, dim=-1) @ unit.T).argmax(-1)
+        return unit[indices], indices
+
+    def decode(self, indices):
+        return nn.functional.normalize(self.codebook[indices], dim=-1)
+
+    def raw(self, indices):
+        return self.codebook[indices]
+
+
+@pytest.mark.parametrize(("decode", "right"), [("decode", True), ("raw", False)])
+def test_unit_codes_are_what_indices_decode_to(decode, right):
+    made = torch_quantizer(UnitCodes, "codebook", loss_at=None, metric="cosine", unit_codes=True, decode=decode)
+    failure = first_failure(laws()["decode.output"], made)
+    assert (failure is None) is right

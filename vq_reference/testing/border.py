@@ -45,7 +45,14 @@ class Overwritten(NamedTuple):
     layer: int
 
 
-Step: TypeAlias = "Called | Decoded | Overwritten"
+class Stepped(NamedTuple):
+    """What is trained was changed in place, so that the layer is this one."""
+
+    reference: SimVQ
+    layer: int
+
+
+Step: TypeAlias = "Called | Decoded | Overwritten | Stepped"
 
 
 @dataclass
@@ -104,7 +111,7 @@ class Border:
         return replace(implementation, build=build, lasting=lasting, auxiliary=terms)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Watched:
     layer: Layer
     reference: SimVQ
@@ -129,6 +136,11 @@ class _Watched:
     def overwrite_returned(self) -> None:
         self.border.steps.append(Overwritten(self.reference, self.number))
         self.layer.overwrite_returned()
+
+    def step(self, reference: SimVQ) -> None:
+        self.reference = reference
+        self.border.steps.append(Stepped(reference, self.number))
+        self.layer.step(reference)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)

@@ -30,6 +30,7 @@ CAPABILITIES = {
     "mlp": "a transform of several layers",
     "decode": "a decode from indices to outputs",
     "state": "parameters and buffers that can be read",
+    "step": "trained codes that can be changed between two calls, as an optimizer does",
     "form": "shapes and dtypes of what it returns",
     "leading": "any number of leading dimensions",
     "eval": "an eval mode that chooses and outputs codes as training does",
@@ -42,6 +43,7 @@ CAPABILITIES = {
 FOLLOWING = {
     "estimator": "any estimator",
     "trains_input": "an estimator that trains the input",
+    "trained_codes": "codes, or a transform of them, that a gradient trains",
     "euclidean": "a choice by Euclidean distance",
     "padding": "a mask over padding, or lengths",
 }
@@ -86,13 +88,17 @@ class Form(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one call of a layer gives: output (N, D), indices (N,) and loss where declared, and one backward each."""
+    """What one call of a layer gives: output (N, D), indices (N,) and loss where declared, and one backward each.
+
+    input: what was handed in, (N, D), as it is once the call is over; None where nobody could have written to it.
+    """
 
     output: Array
     indices: Array | None
     loss: float | None
     gradients: tuple[Gradients, ...]
     form: Form | None = None
+    input: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,13 @@ class Layer(Protocol):
         """Overwrite, in place, every tensor that the last call returned. Needs the capability "state"."""
         ...
 
+    def step(self, reference: SimVQ) -> None:
+        """Change what is trained, in place, so that the codes are this reference's. Needs the capability "step".
+
+        It has the sizes and the frozen codes of the layer that was built: only its transform is another.
+        """
+        ...
+
 
 def two_halves(reference: SimVQ) -> tuple[float, float]:
     """Return the weights (a, b) of ℓ = a·mean(sg(x) − q)² + b·mean(x − sg(q))²: w and w·β, the field's usual form."""
@@ -156,6 +169,7 @@ class Implementation:
     (Huh et al., arXiv 2305.08842, eq. 21 of the draft; `sync_nu` in vqtorch). 1 where a backward hands the codes all
     of it, 0 where it reaches the encoder alone.
     metric: what the choice minimises; "cosine" compares directions.
+    unit_codes: whether the output is a code divided by its length, which is what indices decode to as well.
     state_changes: names of buffers that a forward in training may change.
     sizes: (D, K) where the implementation is an instance, whose sizes are given; None where any can be built.
     script: the wanted layer, its tokens and how it is called → lines of plain torch, of which a script for a bug report
@@ -177,6 +191,7 @@ class Implementation:
     eval_loss: Literal["as training", "zero"] = "as training"
     sync_nu: float = 0.0
     metric: Literal["euclidean", "cosine"] = "euclidean"
+    unit_codes: bool = False
     state_changes: frozenset[str] = frozenset()
     sizes: tuple[int, int] | None = None
     script: Callable[[SimVQ, Array, Call], Written] | None = None
@@ -198,6 +213,7 @@ class Implementation:
         follows = {"estimator"} if estimators else set()
         follows |= {"trains_input"} if estimators - {"estimator:none"} else set()
         follows |= {"padding"} if self.capabilities & {"mask", "lengths"} else set()
+        follows |= {"trained_codes"} if self.capabilities & {"codebook_gradient", "transform"} else set()
         return self.capabilities | follows | ({"euclidean"} if self.metric == "euclidean" else set())
 
     def lacks(self, needs: frozenset[str]) -> list[str]:

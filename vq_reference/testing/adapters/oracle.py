@@ -26,7 +26,7 @@ from vq_reference.testing.precision import PRECISIONS
 CLOSED = frozenset(CAPABILITIES) - {"form", *LASTING, *TERMS}
 
 
-@dataclass(frozen=True)
+@dataclass
 class OracleLayer:
     """A `vq_reference.simvq.SimVQ`, called as the laws call. It has no mode, no layout and no memory."""
 
@@ -44,7 +44,7 @@ class OracleLayer:
                 if layer.bias is not None:
                     parameters[f"{i}.bias"] = layer.bias
             backward.append(Gradients(at.x, at.codebook, parameters))
-        return Answer(quantized.output, quantized.indices, quantized.loss, tuple(backward))
+        return Answer(quantized.output, quantized.indices, quantized.loss, tuple(backward), input=x.copy())
 
     def decode(self, indices: Array) -> Array:
         """Return the codes at these indices, (N, D)."""
@@ -59,6 +59,10 @@ class OracleLayer:
 
     def overwrite_returned(self) -> None:
         """Return without doing anything: every call makes new arrays."""
+
+    def step(self, reference: SimVQ) -> None:
+        """Be another layer from now on."""
+        self.reference = reference
 
 
 def oracle() -> Implementation:

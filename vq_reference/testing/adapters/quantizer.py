@@ -159,6 +159,9 @@ def torch_quantizer(
             layouts=layouts,
             decode_indices=None if decode is None else decoded,
             freeze=freeze,
+            changed=lambda other: set_codes(
+                module, codebook, torch.tensor(other.codebook, dtype=torch_dtype, device=place)
+            ),
         )
 
     known = sizes if instance is None or sizes else _sizes(instance, codebook)
@@ -170,7 +173,9 @@ def torch_quantizer(
         "indices": indices_at is not None,
         "loss": loss_at is not None and not unit_codes,
         "codebook_gradient": trained and not unit_codes,
-        "decode": decode is not None and not unit_codes,
+        # a submodule whose forward makes them has frozen codes too, which no optimizer would change
+        "step": trained and not unit_codes and not isinstance(codes, nn.Module),
+        "decode": decode is not None,
         "leading": layouts.x.any_rank,
         "eval": eval_as_training,
         **{f"estimator:{each}": not unit_codes for each in estimators},
@@ -191,6 +196,7 @@ def torch_quantizer(
         eval_loss=eval_loss,
         sync_nu=sync_nu,
         metric=metric,
+        unit_codes=unit_codes,
         state_changes=frozenset(state_changes),
         sizes=known,
         script=module_script(build, made_for, instance, (output_at, indices_at, loss_at), call, decode),
@@ -263,12 +269,17 @@ def _sizes(instance: nn.Module, codebook: Any) -> tuple[int, int]:
 def _codes_of(module: nn.Module, path: str) -> Tensor:
     """Return the parameter or buffer at a path, as (..., K, D). Raises DeclarationContradicted."""
     found: Any = module
+    named = [*module.named_parameters(), *module.named_buffers()]
     for step in path.removesuffix(".T").split("."):
         found = getattr(found, step, None)
     if not isinstance(found, Tensor) or found.ndim < 2:
-        named = [*module.named_parameters(), *module.named_buffers()]
         there = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in named if tensor.ndim > 1)
         raise DeclarationContradicted("codebook", repr(path), f"{outline(found)}; there are {there or 'none'}")
+    # a view of a registered tensor is that tensor; what is computed anew at each look cannot be set
+    if found.untyped_storage().data_ptr() not in {tensor.untyped_storage().data_ptr() for _, tensor in named}:
+        what = f"{outline(found)} that is neither a parameter nor a buffer"
+        remedy = "no optimizer, state_dict or .to() knows it: register it in the module, or set the codes by a function"
+        raise DeclarationContradicted("codebook", repr(path), what, remedy)
     return found.mT if path.endswith(".T") else found
 
 

@@ -24,7 +24,7 @@ FIRST = ("channel_first", "accept_image_fmap")
 DECODE = "indices_to_codes"
 ALWAYS = {
     *("estimator:straight_through", "estimator:rotation", "indices", "loss", "codebook_gradient", "transform"),
-    *("state", "form", "eval"),
+    *("state", "step", "form", "eval"),
 }
 
 
@@ -95,6 +95,12 @@ def sim_vq(
             module.codebook_to_codes = transform
         weight = 1.0 if "commitment_weight" in known else reference.commitment_weight
 
+        def changed(other: SimVQ) -> None:
+            for i, layer in enumerate(other.transform):
+                set_exactly(parameters[f"{i}.weight"], layer.weight)
+                if layer.bias is not None:
+                    set_exactly(parameters[f"{i}.bias"], layer.bias)
+
         def read(returned: tuple[Tensor, Tensor, Tensor]) -> Returned:
             output, indices, loss = returned
             return Returned(output, indices, loss * weight)
@@ -110,6 +116,7 @@ def sim_vq(
             frozen=getattr(module, codes),
             layouts=layouts,
             decode_indices=getattr(module, DECODE, None),
+            changed=changed,
         )
 
     optional = {"mlp": takes_transform, "leading": any_rank, "decode": hasattr(module_class, DECODE)}

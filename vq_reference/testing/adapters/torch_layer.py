@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.arguments import Array
+from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Form, Gradients
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.tensors import array_of, overwrite
@@ -61,6 +62,7 @@ class TorchLayer:
     parameters: the transform's, by the oracle's names. frozen: the codes that must not be trained, or None.
     decode_indices: indices as they lie → outputs as they lie.
     freeze: called once the mode is set, so that no forward changes the state.
+    changed: what is trained, in place, to the codes of a reference of the same sizes and frozen codes.
     """
 
     module: nn.Module
@@ -76,6 +78,7 @@ class TorchLayer:
     layouts: Layouts = CHANNEL_LAST
     decode_indices: Callable[[Tensor], Tensor] | None = None
     freeze: Callable[[Any], object] | None = None
+    changed: Callable[[SimVQ], object] | None = None
     _last: Any = None
 
     def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
@@ -95,6 +98,7 @@ class TorchLayer:
             loss=None if returned.loss is None else float(returned.loss.detach().sum()),
             gradients=gradients,
             form=self._form(arranged, entering, returned),
+            input=arranged.as_tokens(entering),
         )
 
     def decode(self, indices: Array) -> Array:
@@ -117,6 +121,12 @@ class TorchLayer:
     def overwrite_returned(self) -> None:
         """Overwrite, in place, every tensor that the last call returned."""
         overwrite(self._last)
+
+    def step(self, reference: SimVQ) -> None:
+        """Change what is trained, in place, to the codes of `reference`."""
+        if self.changed is None:
+            raise TypeError("this layer has no way to change its codes: declare one, or leave out the capability")
+        self.changed(reference)
 
     def _entering(self, x: Array, arranged: Arranged, how: Call) -> Tensor:
         """Return x as the module takes it: a leaf of the wanted memory layout, asking for its gradient or not."""
@@ -175,7 +185,7 @@ class TorchLayer:
             codebook = codebook.T if self.codes_transposed else codebook
             codebook = codebook if self.codes_turned is None else codebook @ array_of(self.codes_turned)
         return Gradients(
-            x=None if at_x is None else arranged.tokens_of_input(at_x),
+            x=None if at_x is None else arranged.as_tokens(at_x),
             codebook=codebook,
             parameters={name: arrived(tensor) for name, tensor in self.parameters.items()},
             frozen=arrived(self.frozen),
@@ -247,9 +257,9 @@ class Arranged:
         whole = self.layouts.output.restore(output, self.order, self.sizes)
         return array_of(whole.reshape(-1, self.sizes[CHANNEL]))
 
-    def tokens_of_input(self, gradient: Tensor) -> Array:
-        """Return a gradient at the input as (N, D)."""
-        whole = self.layouts.x.restore(gradient, self.order, self.sizes)
+    def as_tokens(self, lying: Tensor) -> Array:
+        """Return the input, or a gradient at it, as (N, D)."""
+        whole = self.layouts.x.restore(lying, self.order, self.sizes)
         return array_of(whole.reshape(-1, self.sizes[CHANNEL]))
 
     def chosen(self, indices: Tensor) -> Array:

@@ -41,6 +41,7 @@ BASE = {
     "leading",
     "eval",
 }
+TRAINED = BASE | {"codebook_gradient", "step", *TERMS}
 LASTS = {
     *(
         "lasting",
@@ -80,7 +81,7 @@ def vector_quantize(compiles: bool = False) -> Implementation:
         name="reference.VectorQuantize[compiled]" if compiles else "reference.VectorQuantize",
         build=_build_once,
         precision=PRECISIONS["float32"],
-        capabilities=frozenset(BASE | {"codebook_gradient", *TERMS} | LASTS | ({"compiled"} if compiles else set())),
+        capabilities=frozenset(TRAINED | LASTS | ({"compiled"} if compiles else set())),
         versions=VERSIONS,
         lasting=Lasting(build, CARRY, cast_to, compiled if compiles else None),
         auxiliary=reference_terms(),
@@ -199,6 +200,7 @@ def _build_once(reference: SimVQ) -> TorchLayer:
         torch.device("cpu"),
         codes=module.codebooks[0].codes,
         decode_indices=module.decode,
+        changed=lambda other: set_exactly(module.codebooks[0].codes, other.codebook),
     )
 
 

@@ -170,3 +170,6 @@ class _InMode:
 
     def overwrite_returned(self) -> None:
         self.layer.overwrite_returned()
+
+    def step(self, reference: SimVQ) -> None:
+        self.layer.step(reference)

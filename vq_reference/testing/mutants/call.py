@@ -133,6 +133,22 @@ MUTANTS = (
         verdict=Verdict.CRASHED,
     ),
     Mutant(
+        "statistics-centre-the-input",
+        LAYER,
+        replace="return output.movedim(-1, 1) if",
+        by="x.detach().sub_(x.detach().mean())\n        return output.movedim(-1, 1) if",
+        why="once the answer is there, the input is centred in place for a statistic: the answer itself is right",
+        killed_by="call.input",
+    ),
+    Mutant(
+        "codes-of-the-first-call-are-compared",
+        LAYER,
+        replace="indices = nearest(tokens, codes)",
+        by='indices = nearest(tokens, self.__dict__.setdefault("compared", codes.detach()))',
+        why="the codes that the first call made are kept for the search: after an optimizer's step they are stale",
+        killed_by="call.step",
+    ),
+    Mutant(
         "decodes-frozen-codes",
         LAYER,
         replace="codes = _look_up(self.codebook, indices)",

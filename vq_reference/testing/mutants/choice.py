@@ -85,6 +85,22 @@ MUTANTS = (
         killed_by="nearest.every_code",
     ),
     Mutant(
+        "indices-in-bfloat16",
+        LAYER,
+        replace="indices.reshape(x.shape[:-1])",
+        by="indices.bfloat16().long().reshape(x.shape[:-1])",
+        why="indices beyond 256 are rounded to 8 bits",
+        killed_by="nearest.every_code",
+    ),
+    Mutant(
+        "second-block-forgets-its-offset",
+        LAYER,
+        replace="indices.reshape(x.shape[:-1])",
+        by="(indices % 1024).reshape(x.shape[:-1])",
+        why="an index within its block of 1024 codes: wrong for every code behind the first block",
+        killed_by="nearest.every_code",
+    ),
+    Mutant(
         "indices-in-a-byte",
         LAYER,
         replace="indices.reshape(x.shape[:-1])",

@@ -72,6 +72,10 @@ class _FaultyLayer:
         """Overwrite what the layer's last call returned."""
         self._at_work(self.layer.overwrite_returned)
 
+    def step(self, reference: SimVQ) -> None:
+        """Change what the layer trains."""
+        self._at_work(lambda: self.layer.step(reference))
+
     def _at_work(self, do: Callable[[], Given]) -> Given:
         with self.mutant.applied():
             return do()

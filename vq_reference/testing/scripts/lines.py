@@ -8,7 +8,7 @@ import numpy as np
 
 from vq_reference.testing.adapters.module_script import Script
 from vq_reference.testing.adapters.source import NoScript, exactly
-from vq_reference.testing.border import Border, Called, Overwritten, Step
+from vq_reference.testing.border import Border, Called, Overwritten, Step, Stepped
 
 GRADIENT = '''def gradient(value, at):
     """Return the gradient, and zeros where none arrives."""
@@ -51,6 +51,12 @@ OVERWRITE = '''def overwrite(returned):
 
 '''
 
+TRAINED = "[each.detach().clone() for each in layer.parameters()]"
+STEP = """with torch.no_grad():  # as an optimizer does
+    for each, later in zip(layer.parameters(), stepped):
+        each.copy_(later)
+"""
+
 # of `loss.shares`: what it measures → whether that is a gradient at x, or else at the codes
 SIDES = {"encoder's share": True, "codebook's share": False}
 SHARE = "routed / ((ahead - behind) / 2)"
@@ -67,6 +73,11 @@ def lines_of(
     lines = [OVERWRITE] if any(isinstance(step, Overwritten) for step in steps) else []
     lines += ["kept = []"] if kept else []
     written = None
+    later = [step for step in steps if isinstance(step, Stepped)]
+    called = next((step for step in steps if isinstance(step, Called)), None)
+    if later and called is not None:  # what an optimizer will have made of the layer, before the layer itself
+        x = f"x = {exactly(called.x)}.to(torch.{dtype})"
+        lines += [x, write(later[-1].reference, called.x, called.how).make, f"stepped = {TRAINED}"]
     for step in steps:
         if isinstance(step, Called):
             lines += [f"x = {exactly(step.x)}.to(torch.{dtype}).requires_grad_()  # the smallest input found", ""]
@@ -76,6 +87,8 @@ def lines_of(
             lines += [f"kept.append(torch.atleast_1d(torch.as_tensor({kept}).detach().clone()))"] if kept else []
         elif isinstance(step, Overwritten):
             lines += ["overwrite(returned)"]
+        elif isinstance(step, Stepped):
+            lines += [STEP]
         elif written is None or written.decode is None:
             raise NoScript("the adapter writes no decoding")
         else:

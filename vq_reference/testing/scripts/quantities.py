@@ -16,6 +16,7 @@ TURNING = f"(jacobian(output, x) / {RATIO})"
 
 EXPRESSIONS = {
     "output": "output",
+    "input after the call": "x",
     "ℓ": "loss",
     "ℓ on the codes": "loss",
     "negative part of ℓ": "loss.clamp(max=0)",

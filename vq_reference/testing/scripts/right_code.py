@@ -48,7 +48,8 @@ def _layer(weights: tuple[float, float, float], reduction: str, metric: str, ref
     imported = {"rotation": "rotate"}.get(reference.estimator, "straight_through")
     make = [
         f"from vq_reference.nn.estimators import {imported} as estimate",
-        f"codes = {exactly(reference.codebook)}.to(x.dtype).requires_grad_()",
+        f"codes = torch.nn.Parameter({exactly(reference.codebook)}.to(x.dtype))",
+        "layer = torch.nn.ParameterList([codes])",
         "def at_codes(start): return gradient(start, codes)",
     ]
     call = [

@@ -14,7 +14,7 @@ import numpy as np
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.source import NoScript, exactly
-from vq_reference.testing.border import Border, Called, Step
+from vq_reference.testing.border import Border, Called, Step, Stepped
 from vq_reference.testing.choice import decided
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken, NoneOfThose
@@ -80,7 +80,7 @@ def _candidates(border: Border) -> Iterator[tuple[Sequence[Step], int]]:
         step = border.steps[i]
         if isinstance(step, Called):
             yield from (([step], start) for start in range(max(len(step.cotangents), 1)))
-        else:
+        elif not isinstance(step, Stepped):
             before = [each for each in border.steps[:i] if isinstance(each, Called) and each.layer == step.layer]
             yield [*before[-1:], step], 0
     whole = [step for step in border.steps if step.layer == border.steps[-1].layer]
