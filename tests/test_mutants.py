@@ -157,7 +157,8 @@ def test_a_mutant_that_cannot_be_applied_is_refused(replace, by, message):
 
 
 def test_the_operator_behind_the_nearest_code_runs_the_changed_line():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from vq_reference.nn.nearest import nearest
 
     x, codes = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [0.0]])

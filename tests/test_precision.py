@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from vq_reference.testing.precision import PRECISIONS
 
-torch = pytest.importorskip("torch")
 NAMES = ["float16", "bfloat16", "float32", "float64"]
 
 

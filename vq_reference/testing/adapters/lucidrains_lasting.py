@@ -134,8 +134,7 @@ def _stack_of_averages(package: Any, wanted: WantedStack) -> nn.Module:
     )
     for layer, codes in zip(module.layers, made.codes, strict=True):
         _place(layer._codebook, VectorQuantize(codes[None]), Averaging())
-    made_module: nn.Module = module
-    return made_module
+    return cast(nn.Module, module)
 
 
 def _stack_of_transforms(package: Any, wanted: WantedStack) -> nn.Module:
@@ -153,8 +152,7 @@ def _stack_of_transforms(package: Any, wanted: WantedStack) -> nn.Module:
     for i, codes in enumerate(made.codes):
         through = ThroughLinear(f"layers.{i}.frozen_codebook", f"layers.{i}.code_transform")
         through(module, torch.as_tensor(np.array(codes)).float())
-    made_module: nn.Module = module
-    return made_module
+    return cast(nn.Module, module)
 
 
 def call_layer(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
