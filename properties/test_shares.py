@@ -60,13 +60,13 @@ def displaced(at, ahead, behind, away):
 
     The derivative along a step is a multiple of away·step, where `away` is how far `at` is from what it is compared
     with. In the middle, which is m away from `at`, it is that of (away + m)·step: (1 + δ) times as large with
-    δ = m·step / away·step. A quotient by it is off by δ/(1 − δ). The differences here are exact: the points are close.
-    Points that rounding has moved as far as they are apart say nothing.
+    δ = m·step / away·step. A quotient by it is off by δ/(1 − δ) = m·step / (away·step − m·step). The differences here
+    are exact: the points are close. Points that rounding has moved as far as they are apart say nothing.
     """
     step, middle = ahead - behind, ((ahead - at) + (behind - at)) / 2
-    delta = abs(float(np.sum(middle * step) / np.sum(away * step)))
-    assume(delta < 1)
-    return delta / (1 - delta)
+    moved, whole = abs(float(np.sum(middle * step))), abs(float(np.sum(away * step)))
+    assume(moved < whole)
+    return moved / (whole - moved)
 
 
 def with_code(case, code):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dis
 import functools
 import importlib
@@ -173,16 +174,22 @@ def _names(code: types.CodeType) -> list[str]:
 def _node(given: types.FunctionType) -> ast.Lambda | ast.FunctionDef:
     """Return the syntax of a function: among those on its line, the one that compiles to the same."""
     try:
-        tree = ast.parse(inspect.getsource(sys.modules[given.__module__]))
+        source = inspect.getsource(sys.modules[given.__module__])
     except (OSError, KeyError) as error:
         raise NoScript(f"the source of {given.__name__} is not at hand") from error
-    nodes = [n for n in ast.walk(tree) if isinstance(n, (ast.Lambda, ast.FunctionDef)) and _starts(n, given)]
+    nodes = [node for node in _functions(source) if _starts(node, given)]
     if len(nodes) > 1:
         nodes = [n for n in nodes if isinstance(n, ast.Lambda) and _alike(n, given.__code__)]
     alike = {ast.unparse(n): n for n in nodes}
     if len(alike) != 1:
         raise NoScript(f"the source of {given.__name__} cannot be told from others on its line")
-    return next(iter(alike.values()))
+    return copy.deepcopy(next(iter(alike.values())))
+
+
+@functools.lru_cache(maxsize=16)
+def _functions(source: str) -> tuple[ast.Lambda | ast.FunctionDef, ...]:
+    """Return the functions of a module's source, nested ones too: each script asks for several of few modules."""
+    return tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Lambda, ast.FunctionDef)))
 
 
 def _starts(node: ast.Lambda | ast.FunctionDef, given: types.FunctionType) -> bool:
