@@ -29,6 +29,7 @@ def check(monkeypatch):
 
     monkeypatch.setenv("PYTEST_PLUGINS", "faulty_targets")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("VQ_CHECK_JOBS", "1")  # the other cores have tests of their own
     for name, each in faulty_targets.FAULTY.items():
         monkeypatch.setitem(READY, name, each)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -164,7 +165,7 @@ def release(requirement):
 def test_issue_177_is_expected_where_it_was_gone_where_it_was_mended_and_shown_by_its_script(check, tmp_path):
     """One run on both releases; then its script, alone, on both: exit code 1 and 0."""
     faulty, mended = release(FAULTY_RELEASE), release(MENDED_RELEASE)
-    only = ("--law", "loss.encoder_half", "--jobs", "1")
+    only = ("--law", "loss.encoder_half")
     options = ("--with", FAULTY_RELEASE, "--with", MENDED_RELEASE, "--expectations", next(iter(shipped())))
     done = check("run", "lucidrains.SimVQ", *options, *only, "--profile", "quick", "--scripts", tmp_path)
     assert done.exit_code == HELD, done.output
@@ -185,5 +186,5 @@ def test_a_folder_that_holds_another_vq_reference_does_not_replace_the_one_that_
     text = "from vq_reference.testing.adapters.oracle import oracle as layer"
     (tmp_path / "mine.py").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    done = check("run", "mine:layer", "--law", "loss.formula", "--profile", "quick", "--jobs", "1")
+    done = check("run", "mine:layer", "--law", "loss.formula", "--profile", "quick")
     assert done.exit_code == HELD, done.output

@@ -40,7 +40,8 @@ def ended(program, arguments, folder):
     return subprocess.run(
         [*(VQ_CHECK if program == "vq-check" else [program]), *arguments],
         cwd=folder,
-        env={**os.environ, "COLUMNS": "200"},
+        # one child: the other cores have tests of their own
+        env={**os.environ, "COLUMNS": "200", "VQ_CHECK_JOBS": "1"},
         capture_output=True,
         encoding="utf-8",
     )
