@@ -193,3 +193,28 @@ def test_a_scripted_program_is_named():
     for _ in range(2):  # TorchScript looks at a function twice before it takes its gradient over
         scripted(X.double().requires_grad_())
     assert "torch::jit::" in check_gradient(lambda x: hidden.inner.run(x), X).reason
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["none kept", "one kept"])
+def test_a_normal_number_that_numpy_has_kept_is_handed_out_again(kept):
+    """NumPy draws two of them at once: the second one moves nothing but that it is gone."""
+    np.random.seed(0)  # noqa: NPY002
+    if kept:
+        np.random.standard_normal()  # noqa: NPY002
+    before = np.random.get_state()  # noqa: NPY002
+    assert before[3] == kept
+    assert check_gradient(lambda x: x * float(np.random.standard_normal()), X).agrees  # noqa: NPY002
+    after = np.random.get_state()  # noqa: NPY002
+    assert before[2:] == after[2:]
+    assert np.array_equal(before[1], after[1])
+
+
+def test_a_global_generator_of_numpys_of_another_kind_is_put_back():
+    usual = np.random.get_bit_generator()
+    np.random.set_bit_generator(np.random.PCG64(0))
+    try:
+        before = np.random.get_bit_generator().state
+        assert check_gradient(lambda x: x * np.random.random_sample(), X).agrees  # noqa: NPY002
+        assert np.random.get_bit_generator().state == before
+    finally:
+        np.random.set_bit_generator(usual)

@@ -72,7 +72,8 @@ def compare(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> Compa
     u, n = declared.unit_roundoff, declared.operations
     size = probe.size(declared.outputs)
     rounding = n * u * (size + probe.reach)
-    apart = np.abs(probe.measure(outputs) - probe.measure(declared.outputs))
+    here = probe.measure(declared.outputs)
+    apart = np.abs(probe.measure(outputs) - here)
     # a gradient that is nothing but autograd's own rounding is zero: the value then says what an error is small beside
     scale = np.where(probe.pull <= n * u * size, size, probe.pull)
     slopes: list[Slope] = []
@@ -80,7 +81,7 @@ def compare(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> Compa
     value, error = np.zeros((2, len(probe.autograd)))
     for h in steps(u):
         noise = rounding + n * u * 2 * h * probe.pull + apart
-        slopes.append(slope := declared.slope(probe.direction, probe.measure, h, noise))
+        slopes.append(slope := declared.slope(probe.direction, probe.measure, h, noise, here))
         fits = ~agrees & (np.abs(probe.autograd - slope.value) <= slope.error) & (slope.error <= resolution(u) * scale)
         if len(slopes) > 1:
             fits &= ~overruled(probe.autograd, slopes)

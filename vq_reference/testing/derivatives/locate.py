@@ -12,7 +12,7 @@ from vq_reference.testing.derivatives.compare import compare
 from vq_reference.testing.derivatives.probe import Probe, along, single
 from vq_reference.testing.derivatives.report import Comparison
 from vq_reference.testing.derivatives.sides import DeclaredFunction, entries, vector_products
-from vq_reference.testing.derivatives.step import steps
+from vq_reference.testing.derivatives.step import Floats, steps
 from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
 
 
@@ -28,7 +28,11 @@ def locate(subject: Subject, declared: DeclaredFunction, probe: Probe, row: int,
     tensor, k = _input_coordinate(declared, probe, row, gradient)
     direction, unit = along(subject.origin[tensor], k)
     h = steps(declared.unit_roundoff)[0]
-    slopes = declared.slope({tensor: direction}, lambda found: entries({name: found[name]}), h, np.zeros(1))
+
+    def column_of(found: Outputs) -> Floats:
+        return entries({name: found[name]})
+
+    slopes = declared.slope({tensor: direction}, column_of, h, np.zeros(1), column_of(declared.outputs))
     column = torch.from_numpy(slopes.value / unit).to(weight)
     with vector_products(subject) as (_, _, product):
 
@@ -45,10 +49,10 @@ def _input_coordinate(declared: DeclaredFunction, probe: Probe, row: int, gradie
     for tensor, g in gradient.items():
         if not bool(g.isfinite().all()):
             return tensor, int((~g.isfinite()).flatten().int().argmax())
-    h, zero = steps(declared.unit_roundoff)[0], np.zeros(1)
+    h, zero, here = steps(declared.unit_roundoff)[0], np.zeros(1), probe.measure(declared.outputs)
 
     def difference(part: Point) -> float:
-        found = declared.slope(part, probe.measure, h, zero).value[row]
+        found = declared.slope(part, probe.measure, h, zero, here).value[row]
         return float(sum(float((gradient[name] * v).sum()) for name, v in part.items()) - found)
 
     part, of_part = dict(probe.direction), difference(probe.direction)

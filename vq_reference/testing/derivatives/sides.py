@@ -143,14 +143,16 @@ class DeclaredFunction:
                 outputs = call(nullcontext())
         return {name: outputs[name].detach() for name in self.outputs}
 
-    def slope(self, direction: Point, measure: Callable[[Outputs], Floats], h: float, noise: Floats) -> Slope:
+    def slope(
+        self, direction: Point, measure: Callable[[Outputs], Floats], h: float, noise: Floats, here: Floats
+    ) -> Slope:
         """Return the slope of ``measure(outputs)`` along `direction` in four runs; see step.py.
 
-        Raises DivergedError when the program takes another way there.
+        here: what it is at the origin. Raises DivergedError when the program takes another way there.
         """
         with standing_in(self._functions):
             left, left_near, near, right = (measure(self._replay(direction, t)) for t in (-h, -h / 2, h / 2, h))
-        return slope((left, left_near, measure(self.outputs), near, right), h, noise)
+        return slope((left, left_near, here, near, right), h, noise)
 
 
 def entries(outputs: Outputs) -> Floats:

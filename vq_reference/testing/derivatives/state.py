@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,17 +17,19 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 GENERATORS = (torch.Generator, np.random.Generator, random.Random)
+# nearly all that modules hold; to ask whether something is a torch.Generator takes torch as long as an operation
+COMMON = frozenset((bool, int, float, str, dict, OrderedDict, type(None)))
 
 
 class Randomness:
     """The state of every random number generator that a module may draw from, its own ones included."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        held = (value for module in modules for value in vars(module).values() if isinstance(value, GENERATORS))
-        self._put_back = [_putting_back(value) for value in held]
+        held = (value for module in modules for value in vars(module).values() if type(value) not in COMMON)
+        self._put_back = [_putting_back(value) for value in held if isinstance(value, GENERATORS)]
         self._torch = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        self._numpy = _numpys_state()
+        self._numpy, self._numpys_memory = _numpys_state(), _numpys_memory()
         self._python = random.getstate()
         self._moved: tuple[bool, bool] | None = None
 
@@ -38,12 +42,18 @@ class Randomness:
             torch.cuda.set_rng_state_all(self._cuda)
         if self._moved is None:
             # these two take as long as a small module's forward: what the first run does not move is left alone
-            self._moved = not _same(_numpys_state(), self._numpy), random.getstate() != self._python
+            self._moved = self._has_moved_numpys(), random.getstate() != self._python
         numpys, pythons = self._moved
         if numpys:
             np.random.set_state(self._numpy)  # noqa: NPY002
         if pythons:
             random.setstate(self._python)
+
+    def _has_moved_numpys(self) -> bool:
+        # a normal number that was kept is handed out without a new one being drawn
+        if self._numpys_memory is None or self._numpy["has_gauss"]:
+            return not _same(_numpys_state(), self._numpy)
+        return _numpys_memory() != self._numpys_memory
 
 
 def _putting_back(generator: Any) -> Callable[[], Any]:
@@ -59,17 +69,29 @@ def _numpys_state() -> Any:
     return np.random.get_state(legacy=False)  # noqa: NPY002  # the global one is what a module may use
 
 
+def _numpys_memory() -> bytes | None:
+    """Return the generator's numbers as they lie, 624 words and the place among them; None for another kind.
+
+    To compare them costs nothing beside `get_state`, which makes an array of them number by number.
+    """
+    generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
+    if type(generator) is not np.random.MT19937:
+        return None
+    return ctypes.string_at(generator.ctypes.state_address, 625 * 4)
+
+
 def _same(one: Any, other: Any) -> bool:
-    """Whether two states are equal: nested dicts with arrays in them, of which numpy says it entry by entry."""
+    """Whether two states are equal: nested dicts with arrays in them, whose bytes are compared fastest."""
     if isinstance(one, dict):
         return all(_same(one[key], other[key]) for key in one)
-    return bool(np.all(one == other))
+    return bool(one.tobytes() == other.tobytes() if isinstance(one, np.ndarray) else one == other)
 
 
 class Attributes:
     """The attributes of some modules, parameters and buffers among them, as they stand now.
 
-    The tensors themselves are not copied: a run is given copies in their place, and never touches them.
+    The tensors themselves are not copied: a run is given copies in their place, and never touches them. A tensor's
+    place is the dict that it lies in, None where its module has to be told.
 
     shared: addresses of the memory that more than one of the constant ones lie in.
     """
@@ -77,16 +99,21 @@ class Attributes:
     TABLES = ("_parameters", "_buffers", "_modules")
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self.modules = modules
-        self._saved = [(dict(vars(m)), {table: dict(vars(m)[table]) for table in self.TABLES}) for m in modules]
-        # found once, since there is a run for every step: what is a tensor, and what was compiled
-        self._tensors: list[tuple[nn.Module, str | None, str, Any]] = []
-        for module, (attributes, tables) in zip(modules, self._saved, strict=True):
-            others = {name: value for name, value in attributes.items() if name not in self.TABLES}
-            for place, values in (*tables.items(), (None, others)):
-                self._tensors += (
-                    (module, place, name, value) for name, value in values.items() if _holds_tensors(value)
-                )
+        self._saved = [
+            (vars(m), dict(vars(m)), [(vars(m)[table], dict(vars(m)[table])) for table in self.TABLES]) for m in modules
+        ]
+        # found once, since there is a run for every step: what is a tensor, where it lies, and what was compiled
+        self._tensors: list[tuple[nn.Module, dict[str, Any] | None, str, Any]] = []
+        for module in modules:
+            told = _keeps_a_list_of_its_own(module)
+            others = {name: value for name, value in vars(module).items() if name not in self.TABLES}
+            for place, values in (
+                (None if told else module._parameters, module._parameters),
+                (module._buffers, module._buffers),
+                (module._modules, module._modules),
+                (vars(module), others),
+            ):
+                self._tensors += [(module, place, key, each) for key, each in values.items() if _holds_tensors(each)]
         # memory that several of them are names for: what is written by one name is read by the other
         owners: dict[int, set[int]] = {}
         for *_, value in self._tensors:
@@ -99,24 +126,24 @@ class Attributes:
 
     def put_back(self) -> None:
         """Give every module its attributes back, the very same objects."""
-        for module, (attributes, tables) in zip(self.modules, self._saved, strict=True):
-            vars(module).clear()
-            vars(module).update(attributes)
-            for table, entries in tables.items():
-                vars(module)[table].clear()
-                vars(module)[table].update(entries)
+        for held, attributes, tables in self._saved:
+            held.clear()
+            held.update(attributes)
+            for table, entries in tables:
+                table.clear()
+                table.update(entries)
         for module, place, name, tensor in self._tensors:
-            if _keeps_a_list_of_its_own(module) and place == "_parameters":
+            if place is None:
                 setattr(module, name, tensor)
 
     def replace(self, copy: Callable[[Tensor], Tensor]) -> None:
         """Put a `copy` in the place of each tensor, those in lists and dicts too; compiled modules run eagerly."""
         for module, place, name, value in self._tensors:
             twin = copy(value) if isinstance(value, Tensor) else tree_map_only(Tensor, copy, value)
-            if place == "_parameters" and _keeps_a_list_of_its_own(module):
+            if place is None:
                 setattr(module, name, twin)
             else:
-                (vars(module) if place is None else vars(module)[place])[name] = twin
+                place[name] = twin
         for module in self._compiled:
             vars(module)["forward"] = eager(module).forward
         for module in self._compiled_in_place:
@@ -162,15 +189,15 @@ def compiling_nothing() -> Iterator[None]:
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Make new tensors of this dtype within the context."""
     before = torch.get_default_dtype()
-    _set_default_dtype(dtype)
+    set_default_dtype(dtype)
     try:
         yield
     finally:
-        _set_default_dtype(before)
+        set_default_dtype(before)
 
 
-def _set_default_dtype(dtype: torch.dtype) -> None:
-    # to set it takes torch longer than to run a small module, also where it is set already
+def set_default_dtype(dtype: torch.dtype) -> None:
+    """Set it where it is another: to set it, even anew, takes torch longer than to run a small module."""
     if torch.get_default_dtype() is not dtype:
         torch.set_default_dtype(dtype)
 

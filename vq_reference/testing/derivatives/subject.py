@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from vq_reference.testing.derivatives.reach import modules_of
-from vq_reference.testing.derivatives.state import Attributes, Randomness, compiled, default_dtype, eager
+from vq_reference.testing.derivatives.state import Attributes, Randomness, compiled, eager, set_default_dtype
 from vq_reference.testing.derivatives.structure import named_tensors
 
 PLAIN = (bool, int, float, str)
@@ -44,9 +44,12 @@ class Subject:
         if not callable(self.function):
             raise TypeError(f"function is a {type(function).__name__}: expected an nn.Module or another callable")
         args = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
-        self._leaves, self._structure = tree_flatten((args, dict(kwargs)))
-        # as most programs are called: then there is nothing to put together again in each run
-        self._is_flat = not kwargs and len(self._leaves) == len(args) and all(isinstance(a, Tensor) for a in args)
+        # most programs are called with tensors: then there is nothing to take apart, nor to put together in each run
+        is_flat = not kwargs and all(isinstance(a, Tensor) for a in args)
+        self._leaves: list[Any] = list(args)
+        self._structure: Any = None
+        if not is_flat:
+            self._leaves, self._structure = tree_flatten((args, dict(kwargs)))
         roots = modules_of(self.function)
         self.modules = list({id(m): m for root in roots.values() for m in root.modules()}.values())
         self.was_compiled = compiled(function, self.modules)
@@ -82,7 +85,8 @@ class Subject:
         """Move the origin by t · direction; yield the new leaves (name -> tensor) and the call of the program.
 
         The call takes a context for the program alone, and returns the outputs. Whatever needs the program's own state,
-        backward through a checkpoint among it, belongs into the context of `at`.
+        backward through a checkpoint among it, belongs into the context of `at`. The default dtype has to be the
+        subject's, and is so again afterwards.
         """
         leaves: dict[str, Tensor] = {}
         dtype = self.dtype
@@ -112,7 +116,7 @@ class Subject:
             self.passes += 1
             # a leaf may not be changed in place, and in training an input is none
             given = [x.clone() if isinstance(x, Tensor) and x.requires_grad else x for x in inputs]
-            args, kwargs = (given, {}) if self._is_flat else tree_unflatten(given, self._structure)
+            args, kwargs = (given, {}) if self._structure is None else tree_unflatten(given, self._structure)
             with within:
                 returned = self.function(*args, **kwargs)
             found = dict(named_tensors(returned, "output"))
@@ -123,9 +127,10 @@ class Subject:
             }
 
         try:
-            with default_dtype(dtype), torch.enable_grad():
+            with torch.enable_grad():
                 yield leaves, call
         finally:
+            set_default_dtype(dtype)
             self._attributes.put_back()
             self._randomness.put_back()
 
@@ -159,7 +164,7 @@ def _leaves(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for prefix, module in root.named_modules():
         held = {**vars(module)["_buffers"], **{k: v for k, v in vars(module).items() if k not in Attributes.TABLES}}
         for key, value in held.items():
-            if value is None or isinstance(value, PLAIN) or (isinstance(value, (Mapping, list, tuple)) and not value):
+            if value is None or isinstance(value, PLAIN) or (isinstance(value, (dict, list, tuple)) and not value):
                 continue  # most are, and this is the time of a small program
             for name, tensor in named_tensors(value, f"{prefix}.{key}" if prefix else key):
                 if tensor.requires_grad and tensor.is_leaf:
@@ -187,8 +192,9 @@ def _choose(
 
 def _in_place_of(tensor: Tensor, value: Tensor, leaf: bool) -> Tensor:
     """Return `value` with all else that `tensor` is: a parameter or not, its hooks, its attributes."""
-    live = leaf or tensor.requires_grad
-    if isinstance(tensor, nn.Parameter):
+    live, kind = leaf or tensor.requires_grad, type(tensor)
+    # what a parameter is, torch asks in Python, and there are several in each run
+    if kind is nn.Parameter or (kind is not Tensor and isinstance(tensor, nn.Parameter)):
         value = nn.Parameter(value, requires_grad=live)
     else:
         value.requires_grad_(live)
