@@ -78,14 +78,13 @@ def called(
         f"lying = ({output}, {indices or None}, {loss or None})",
     ]
     layouts = arranged.layouts
-    whole, chosen = (
-        back(f"lying[{i}]", list(arranged.order), layout, arranged.sizes)
-        for i, layout in enumerate((layouts.output, layouts.indices))
-    )
+    there = {"lying[0]": layouts.output, "lying[1]": layouts.indices, "entering": layouts.x}
+    whole, chosen, after = (back(what, list(arranged.order), layout, arranged.sizes) for what, layout in there.items())
     read = [
         f"output = {whole}",
         *([f"indices = {chosen}.long()"] if indices else []),
         "loss = lying[2].sum()" if loss else "loss = torch.zeros(())",
+        f"after = {after}",
     ]
     return lying, read
 

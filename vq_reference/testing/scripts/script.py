@@ -30,6 +30,16 @@ from vq_reference.testing.strategies import Case
 MOST_STEPS = 6
 # read anew: a layer may put another tensor in the place of one that it has
 STATE = "{**dict(layer.named_parameters()), **dict(layer.named_buffers())}"
+# of a state that was looked at once what a call returned was overwritten, what follows its name
+OVERWRITTEN = ", once the answer is overwritten,"
+# where the law itself has looked for the code that an index names
+NO_CODE = COMPARE.format(
+    actual=expression("index − (K − 1)/2"),
+    rows="",
+    expected="torch.zeros(len(indices))",
+    bound="torch.full((len(indices),), (len(codes) - 1) / 2)",
+    what="index − (K − 1)/2",
+)
 CRASH = f"""
 
 gradient(start, x)
@@ -107,11 +117,14 @@ def _told(
             several = len(calls) > 1
             found = told(kept=actual if several else "")
             return found, _compared(tested, calls[-1], found, "torch.cat(kept)" if several else actual, error)
-        found = told()._replace(right=None)
+        found, name = told()._replace(right=None), error.what.removesuffix(OVERWRITTEN)
         held = run(f"{found.faulty}\nheld = {STATE}").names.get("held")
-        if not isinstance(held, dict) or error.what not in held:
+        if not isinstance(held, dict) or name not in held:
             raise NoScript(f"{error.what!r} has no expression in plain torch yet")
-        return found, comparisons(found, f"(gradient(start, x), {STATE}[{error.what!r}])[1]", error)
+        state = f"{STATE}[{name!r}]"
+        # what was returned is overwritten by then: no backward passes through it
+        actual = state if name != error.what else f"(gradient(start, x), {state})[1]"
+        return found, comparisons(found, actual, error)
     if isinstance(error, NoneOfThose) and error.what in FORM:
         end = ONE_OF.format(actual=FORM[error.what], allowed=error.allowed, what=error.what)
         return told(reads=False)._replace(right=None), iter([end])
@@ -122,7 +135,7 @@ def _told(
         return told(reads=False)._replace(right=None), iter([end])
     if isinstance(error, AssertionError):
         raise NoScript("what the law compares is no number")
-    return told(), iter([CRASH])
+    return told(), iter([NO_CODE, CRASH] if isinstance(error, IndexError) else [CRASH])
 
 
 def _compared(tested: Implementation, call: Called, told: Told, actual: str, error: LawBroken) -> Iterator[str]:
