@@ -44,7 +44,7 @@ RUN = (
 )
 # Not asked here, for a layer takes seconds to compile: `compiled.state` is, and a script of them is made of the same.
 COMPILED = {"compiled.mask", "compiled.reply"}
-# No script stands alone with several processes.
+# Nor is a law that starts processes: the scripts of these are run in `test_scripts_of_ranks`.
 RANKS = {"state.ranks", "state.ranks_equal_one"}
 # of every other law, the first mutant that it kills
 MADE = {m.killed_by: name for name, m in reversed(MUTANTS.items()) if m.killed_by not in COMPILED | RANKS}

@@ -22,10 +22,12 @@ from vq_reference.testing.scripts.ends import Told, comparisons, tried
 from vq_reference.testing.scripts.lasting import lasting_script
 from vq_reference.testing.scripts.lines import GRADIENT, JACOBIAN, SHARE, SIDES, lines_of, shares
 from vq_reference.testing.scripts.quantities import FORM, expression
+from vq_reference.testing.scripts.ranks import ranks_script
 from vq_reference.testing.scripts.right_code import right_code
 from vq_reference.testing.scripts.terms import term_script
 from vq_reference.testing.scripts.text import COMPARE, NO_EXCEPTION, ONE_OF, OPENING, run
 from vq_reference.testing.strategies import Case
+from vq_reference.testing.trace import TOGETHER
 
 MOST_STEPS = 6
 # read anew: a layer may put another tensor in the place of one that it has
@@ -59,6 +61,9 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
     )
     if isinstance(error, DeclarationContradicted):
         raise NoScript("the module contradicts its declaration, and a script would not know which of the two is wrong")
+    together = [step for step in border.trace.steps if step.did == TOGETHER]
+    if together and tested.lasting is not None:
+        return ranks_script(opening, together[-1], tested.lasting, error)
     if border.trace.steps and tested.lasting is not None:
         return lasting_script(opening, border.trace, tested.lasting, error)
     opening += GRADIENT
