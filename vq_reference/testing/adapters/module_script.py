@@ -114,7 +114,7 @@ def _entering(arranged: Arranged, how: Call) -> list[str]:
     layout, order, sizes = arranged.layouts.x, list(arranged.order), arranged.sizes
     if how.memory == "expanded":
         one = {name: size if name == CHANNEL else 1 for name, size in sizes.items()}
-        shared = f"{permuted('x[:1]', order, layout, one)}.expand{layout.shape(sizes)}"
+        shared = f"{permuted('x[:1]', order, layout, one)}.clone().expand{layout.shape(sizes)}"
         return [f"entering = {shared}.detach().requires_grad_()  # one token, its memory shared by all"]
     strided = ["entering = torch.stack([entering, entering], dim=-1)[..., 0]  # not contiguous"]
     return [

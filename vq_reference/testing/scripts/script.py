@@ -14,7 +14,7 @@ import numpy as np
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.source import NoScript, exactly
-from vq_reference.testing.border import Border, Called, Step, Stepped
+from vq_reference.testing.border import Border, Called, Decoded, Step, Stepped
 from vq_reference.testing.choice import decided
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken, NoneOfThose
@@ -44,7 +44,7 @@ NO_CODE = COMPARE.format(
 )
 CRASH = f"""
 
-gradient(start, x)
+gradient(start + 0 * loss, x)  # through both, as the law's backward
 {NO_EXCEPTION}"""
 
 
@@ -97,6 +97,8 @@ def _candidates(border: Border) -> Iterator[tuple[Sequence[Step], int]]:
             yield from (([step], start) for start in range(max(len(step.cotangents), 1)))
         elif not isinstance(step, Stepped):
             before = [each for each in border.steps[:i] if isinstance(each, Called) and each.layer == step.layer]
+            if isinstance(step, Decoded) and step.returned:
+                yield [*before[-1:], step._replace(returned=False)], 0
             yield [*before[-1:], step], 0
     whole = [step for step in border.steps if step.layer == border.steps[-1].layer]
     if len(whole) > 1:
