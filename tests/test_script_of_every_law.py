@@ -40,7 +40,7 @@ RUN = (
     *("sums-not-saved", "schedule-in-a-lambda", "eval-calls-are-counted", "mean-over-padding-too"),
     *("nothing-divided-by-nothing", "unused-codes-decay", "replaced-with-too-small-sums", "initialised-from-padding"),
     *("heads-interleaved", "decodes-raw-codes", "output-stays-wide", "every-layer-sees-the-input"),
-    *("an-estimator-for-each-layer", "dropped-layers-have-the-first-code"),
+    *("an-estimator-for-each-layer", "dropped-layers-have-the-first-code", "one-token-for-all-dead-codes"),
 )
 # Not asked here, for a layer takes seconds to compile: `compiled.state` is, and a script of them is made of the same.
 COMPILED = {"compiled.mask", "compiled.reply"}
