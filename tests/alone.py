@@ -50,8 +50,11 @@ def _run(path, stdout, stderr):
     os.chdir(path[0])
     sys.path[:0] = path
     sys.argv, sys.dont_write_bytecode = ["reported.py"], True
+    multiprocessing.set_start_method(None, force=True)  # a process of its own it starts as any interpreter does
     # an old release uses what a newer torch warns of
     warnings.simplefilter("error" if len(path) == 1 else "ignore")
+    # Python 3.12 and 3.13 fork by themselves, and warn of the threads that NumPy has
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     code = 0
     with (
         open(stdout, "w", encoding="utf-8") as out,
@@ -60,7 +63,7 @@ def _run(path, stdout, stderr):
         contextlib.redirect_stderr(err),
     ):
         try:
-            runpy.run_path("reported.py", run_name="__main__")
+            runpy.run_path(os.path.join(path[0], "reported.py"), run_name="__main__")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException:

@@ -62,7 +62,7 @@ def test_a_script_of_each_shape_shows_the_bug_and_holds_where_it_is_mended(shape
     assert mended.stdout.splitlines()[-1] == "holds"
 
 
-# a law that needs several calls, one that is not ordinary, or no numbers, and a bug that it sees
+# a law that needs several calls, one that is not ordinary, or no numbers; a bug that it sees; the shape, if another
 SEVERAL = {
     "loss.shares": ("self.beta * (x - q.detach())", "self.beta * (x - q).detach()"),
     "nearest.translated": (
@@ -77,17 +77,25 @@ SEVERAL = {
     "nearest.valid": ("indices.reshape(x.shape[:-1]), loss", "indices.reshape(x.shape[:-1]) + 9, loss"),
     "form.indices": ("indices.reshape(x.shape[:-1])", "indices"),
     "form.loss": ("indices.reshape(x.shape[:-1]), loss", "indices.reshape(x.shape[:-1]), loss.double()"),
+    # the layer's own codes are returned, and overwritten
+    "call.aliased": ("indices.reshape(x.shape[:-1]), loss", "indices.reshape(x.shape[:-1]), loss, self.codebook"),
+    # the law itself finds no code of that index
+    "call.repeated": ("indices.reshape(x.shape[:-1]), loss", "indices.reshape(x.shape[:-1]) + 9, loss"),
+    # the input is laid out anew before the call
+    "call.input": ("used = torch", "z.detach().sub_(1); used = torch", "image_flat_indices"),
 }
 
 
 @pytest.mark.parametrize("law", SEVERAL)
 def test_a_script_of_other_calls_or_of_a_form_shows_the_bug_and_holds_where_it_is_mended(law, place, tmp_path):
-    file = place("tuple_channel_last", *SEVERAL[law])
+    right, wrong, *other = SEVERAL[law]
+    shape = other[0] if other else "tuple_channel_last"
+    file = place(shape, right, wrong)
     found = judged(f"{file}:adapter", law).counterexample
     assert found.script, found.no_script
     bad = alone(found.script, tmp_path)
     assert (bad.returncode, bad.stderr) == (1, "")
-    place("tuple_channel_last")
+    place(shape)
     mended = alone(found.script, tmp_path)
     assert (mended.returncode, mended.stderr) == (0, "")
     assert mended.stdout.splitlines()[-1] == "holds"

@@ -31,11 +31,12 @@ class Called(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """A decoding of these indices, (N,)."""
+    """A decoding of these indices, (N,). returned: whether they are those that the call before returned."""
 
     reference: SimVQ
     indices: Array
     layer: int
+    returned: bool = False
 
 
 class Overwritten(NamedTuple):
@@ -117,6 +118,7 @@ class _Watched:
     reference: SimVQ
     number: int
     border: Border
+    chosen: Array | None = None
 
     def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
         self.border.reference = self.reference
@@ -126,10 +128,12 @@ class _Watched:
         with theirs():
             answer = self.layer(x, cotangents) if how == Call() else self.layer(x, cotangents, how)
         self.border.steps[-1] = call._replace(form=answer.form)
+        self.chosen = answer.indices
         return answer
 
     def decode(self, indices: Array) -> Array:
-        self.border.steps.append(Decoded(self.reference, np.array(indices), self.number))
+        returned = self.chosen is not None and np.array_equal(indices, self.chosen)
+        self.border.steps.append(Decoded(self.reference, np.array(indices), self.number, returned))
         with theirs():
             return self.layer.decode(indices)
 

@@ -23,10 +23,12 @@ from typing import Any, NamedTuple
 from vq_reference.arguments import Array
 from vq_reference.ema import Statistics
 from vq_reference.testing.adapters.lasting import LastingLayer, Use, Wanted
+from vq_reference.testing.trace import Again
 
 RANKS = 2
 LIMIT = 90.0  # seconds for all of it, the imports too; a law may take 120
 TICK = 0.02
+ENDED, NOT_ENDED = " ended with ", "do not end within"  # what is said of processes that failed
 ONE = """
 import sys
 sys.path[:] = {path!r}
@@ -64,6 +66,7 @@ def together(again: Callable[[], Any], trainings: Sequence[Training]) -> list[li
 
     Raises AssertionError for processes that do not end, with where each stands, RuntimeError for one that raises.
     """
+    step = again.note({"trainings": trainings}) if isinstance(again, Again) else None
     with tempfile.TemporaryDirectory(prefix="vq-ranks-") as name:
         folder = Path(name)
         (folder / "task").write_bytes(pickle.dumps((again, list(trainings))))
@@ -74,7 +77,10 @@ def together(again: Callable[[], Any], trainings: Sequence[Training]) -> list[li
             for process in processes:
                 process.kill()
                 process.wait()
-        return [pickle.loads((folder / f"{rank}.held").read_bytes()) for rank in range(RANKS)]
+        found = [pickle.loads((folder / f"{rank}.held").read_bytes()) for rank in range(RANKS)]
+    if step is not None:
+        step.gave = found
+    return found
 
 
 def alone(build: Callable[[Wanted], LastingLayer], training: Training) -> list[Held]:
@@ -135,7 +141,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
             if code:
                 error = folder / f"{rank}.error"
                 why = error.read_text("utf-8").strip().splitlines()[-1] if error.exists() else f"exit code {code}"
-                raise RuntimeError(f"rank {rank} of {RANKS} ended with {why}")
+                raise RuntimeError(f"rank {rank} of {RANKS}{ENDED}{why}")
         if time.monotonic() > begun + LIMIT:
             stacks = "\n".join(file.read_text("utf-8") for file in sorted(folder.glob("*.stack")))
-            raise AssertionError(f"{RANKS} processes do not end within {LIMIT:g} s\n{stacks}")
+            raise AssertionError(f"{RANKS} processes {NOT_ENDED} {LIMIT:g} s\n{stacks}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -14,13 +15,15 @@ from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, 
 from vq_reference.testing.theirs import theirs
 
 T = TypeVar("T")
+TOGETHER = "together"
 
 
 @dataclass
 class Step:
     """One step, noted before it is taken: the last one of a law that crashed has given nothing.
 
-    did: a field of `Lasting`, a way to carry on a state, or a method of `LastingLayer`, "call" for the call itself.
+    did: a field of `Lasting`, a way to carry on a state, or a method of `LastingLayer`, "call" for the call itself;
+    TOGETHER for what several processes did, which see nothing of this trace.
     layers: numbers of the layers that it was done with. given: what else it was given, by name. gave: what it returned.
     made: the number of the layer that it made.
     """
@@ -65,6 +68,7 @@ class Trace:
             lasting,
             build=built,
             carry={way: carried(way) for way in lasting.carry},
+            again=None if lasting.again is None else Again(lasting.again, self),
             build_stack=None if build_stack is None else stacked,
             cast=None if cast is None else converted,
             compiled=None if compiled is None else traced,
@@ -81,6 +85,27 @@ class Trace:
         step.made = len(self.layers)
         self.layers.append(made)
         return _Watched(made, step.made, self)
+
+
+@dataclass(frozen=True)
+class Again:
+    """Makes the implementation in another process, where it arrives without this trace; what is done there is noted."""
+
+    again: Callable[[], Any]
+    trace: Trace
+
+    def __call__(self) -> Any:
+        """Make it."""
+        return self.again()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial, (self.again,)
+
+    def note(self, given: Mapping[str, Any]) -> Step:
+        """Note what processes are given, and return the step, which has to be told what they gave."""
+        step = Step(TOGETHER, (), given)
+        self.trace.steps.append(step)
+        return step
 
 
 @dataclass(frozen=True)

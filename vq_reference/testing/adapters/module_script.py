@@ -78,14 +78,13 @@ def called(
         f"lying = ({output}, {indices or None}, {loss or None})",
     ]
     layouts = arranged.layouts
-    whole, chosen = (
-        back(f"lying[{i}]", list(arranged.order), layout, arranged.sizes)
-        for i, layout in enumerate((layouts.output, layouts.indices))
-    )
+    there = {"lying[0]": layouts.output, "lying[1]": layouts.indices, "entering": layouts.x}
+    whole, chosen, after = (back(what, list(arranged.order), layout, arranged.sizes) for what, layout in there.items())
     read = [
         f"output = {whole}",
         *([f"indices = {chosen}.long()"] if indices else []),
         "loss = lying[2].sum()" if loss else "loss = torch.zeros(())",
+        f"after = {after}",
     ]
     return lying, read
 
@@ -115,7 +114,7 @@ def _entering(arranged: Arranged, how: Call) -> list[str]:
     layout, order, sizes = arranged.layouts.x, list(arranged.order), arranged.sizes
     if how.memory == "expanded":
         one = {name: size if name == CHANNEL else 1 for name, size in sizes.items()}
-        shared = f"{permuted('x[:1]', order, layout, one)}.expand{layout.shape(sizes)}"
+        shared = f"{permuted('x[:1]', order, layout, one)}.clone().expand{layout.shape(sizes)}"
         return [f"entering = {shared}.detach().requires_grad_()  # one token, its memory shared by all"]
     strided = ["entering = torch.stack([entering, entering], dim=-1)[..., 0]  # not contiguous"]
     return [

@@ -92,7 +92,9 @@ def lines_of(
         elif written is None or written.decode is None:
             raise NoScript("the adapter writes no decoding")
         else:
-            lines += [f"chosen = torch.tensor({step.indices.tolist()})", written.decode(len(step.indices))]
+            # where the choice was wrong, right code decodes others
+            chosen = "indices" if step.returned else f"torch.tensor({step.indices.tolist()})"
+            lines += [f"chosen = {chosen}", written.decode(len(step.indices))]
     return "\n".join([*lines, ""])
 
 

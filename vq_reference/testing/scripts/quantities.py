@@ -1,9 +1,9 @@
 """How each quantity that a law measures is computed from what a torch layer returns, in a script that stands alone.
 
 A law names what it measured; the name is the key. In the expressions `x`, `output`, `indices`, `loss`, `codes`,
-`frozen` and `parameters` are the layer's, `decoded` is what it made of indices, `start` what the backward starts from,
-`expected` what the law expects; `at_codes` gives the gradient at the codes, and the script defines `gradient` and
-`jacobian`.
+`frozen` and `parameters` are the layer's, `after` is the input as the call left it, `decoded` what it made of indices,
+`start` what the backward starts from, `expected` what the law expects; `at_codes` gives the gradient at the codes, and
+the script defines `gradient` and `jacobian`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TURNING = f"(jacobian(output, x) / {RATIO})"
 
 EXPRESSIONS = {
     "output": "output",
-    "input after the call": "x",
+    "input after the call": "after",
     "ℓ": "loss",
     "ℓ on the codes": "loss",
     "negative part of ℓ": "loss.clamp(max=0)",

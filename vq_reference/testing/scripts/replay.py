@@ -113,7 +113,7 @@ class Replay:
         carried = CARRIED.get(self.lasting.carry.get(step.did))
         if step.did in ("build", "build_stack"):
             build, self._wanted = getattr(self.lasting, step.did), self._wanted or step.given["wanted"]
-            made, line = build(step.given["wanted"]), f"{name} = {self._maker(build, step)}()"
+            made, line = build(step.given["wanted"]), f"{name} = {self.maker(build, step.given['wanted'])}()"
         elif step.did == "cast" and self.lasting.cast is lasting_torch.cast_to:
             kind = step.given["kind"]
             made = lasting_torch.cast_to(self._layers[step.layers[0]], kind)
@@ -127,18 +127,18 @@ class Replay:
             raise NoScript(f"the adapter has its own way for {step.did!r}, which takes no plain module")
         self._steps.append(line)
         if step.made is not None:
-            self._layers[step.made] = _torch(made)
+            self._layers[step.made] = as_torch(made)
 
-    def _maker(self, build: Callable[[Any], LastingLayer], step: Step) -> str:
+    def maker(self, build: Callable[[Any], LastingLayer], wanted: Any) -> str:
         """Return the name of the function that makes such a module; one for all that are made of the same."""
-        *imports, line = constructed(lambda: _torch(build(step.given["wanted"])).module)
+        *imports, line = constructed(lambda: as_torch(build(wanted)).module)
         self._definitions += imports
-        layer = _torch(build(step.given["wanted"]))
+        layer = as_torch(build(wanted))
         with torch.random.fork_rng(devices=()):
             fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
         later = source.differing(layer.module, fresh)
         made = [line, *source.converted(layer.module, fresh, layer.dtype)]
-        if getattr(step.given["wanted"], "placed", True):
+        if getattr(wanted, "placed", True):
             made += source.state(layer.module, fresh)
         else:  # the constructor is what the law is about, and nothing is placed over what it draws
             made = [f"torch.manual_seed({lasting_torch.SEED})", *made]
@@ -263,7 +263,8 @@ def _folded(steps: list[str]) -> Iterator[str]:
         waiting.append(step)
 
 
-def _torch(layer: LastingLayer) -> LastingTorch:
+def as_torch(layer: LastingLayer) -> LastingTorch:
+    """Return the layer, which is one of a torch module. Raises NoScript."""
     if not isinstance(layer, LastingTorch):
         raise NoScript("the layer is no torch module that a script could call")
     return layer

@@ -33,14 +33,16 @@ def right_code(tested: Implementation) -> Script:
         a, b = tested.loss_weights(reference)
         c = a + b if tested.loss_value is None else tested.loss_value(reference)
         weights = (0.0, 0.0, 0.0) if not how.training and tested.eval_loss == "zero" else (a, b, c)
-        return _layer(weights, tested.loss_reduction, tested.metric, reference)
+        return _layer(weights, tested, reference)
 
     return script
 
 
-def _layer(weights: tuple[float, float, float], reduction: str, metric: str, reference: SimVQ) -> Written:
+def _layer(weights: tuple[float, float, float], tested: Implementation, reference: SimVQ) -> Written:
     """Return the lines of a layer. weights: of the codebook half, the encoder half and the value."""
     a, b, c = weights
+    reduction, metric = tested.loss_reduction, tested.metric
+    outputs = "torch.nn.functional.normalize(codes, dim=1)" if tested.unit_codes else "codes"
     unit = "torch.nn.functional.normalize({}.detach().double(), dim=1)"
     near = "-" + unit.format("x") + " @ " + unit.format("codes") + ".T"
     far = 'torch.cdist(x.detach().double(), codes.detach().double(), compute_mode="donot_use_mm_for_euclid_dist")'
@@ -54,11 +56,11 @@ def _layer(weights: tuple[float, float, float], reduction: str, metric: str, ref
     ]
     call = [
         f"indices = ({near if metric == 'cosine' else far}).argmin(dim=1)",
-        "q = codes[indices]",
+        f"q = {outputs}[indices]",
         f"output = {carried}",
         f"loss = {a!r} * (x.detach() - q).square().{reduction}()",
         f"loss = loss + {b!r} * (x - q.detach()).square().{reduction}()",
         f"loss = loss + {c - a - b!r} * (x - q).detach().square().{reduction}()",
         "returned = (output, indices, loss)",
     ]
-    return Written("\n".join(make), "\n".join(call), "", lambda count: "decoded = codes[chosen]")
+    return Written("\n".join(make), "\n".join(call), "after = x", lambda count: f"decoded = {outputs}[chosen]")

@@ -14,7 +14,7 @@ import numpy as np
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.source import NoScript, exactly
-from vq_reference.testing.border import Border, Called, Step, Stepped
+from vq_reference.testing.border import Border, Called, Decoded, Step, Stepped
 from vq_reference.testing.choice import decided
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken, NoneOfThose
@@ -22,17 +22,29 @@ from vq_reference.testing.scripts.ends import Told, comparisons, tried
 from vq_reference.testing.scripts.lasting import lasting_script
 from vq_reference.testing.scripts.lines import GRADIENT, JACOBIAN, SHARE, SIDES, lines_of, shares
 from vq_reference.testing.scripts.quantities import FORM, expression
+from vq_reference.testing.scripts.ranks import ranks_script
 from vq_reference.testing.scripts.right_code import right_code
 from vq_reference.testing.scripts.terms import term_script
 from vq_reference.testing.scripts.text import COMPARE, NO_EXCEPTION, ONE_OF, OPENING, run
 from vq_reference.testing.strategies import Case
+from vq_reference.testing.trace import TOGETHER
 
 MOST_STEPS = 6
 # read anew: a layer may put another tensor in the place of one that it has
 STATE = "{**dict(layer.named_parameters()), **dict(layer.named_buffers())}"
+# of a state that was looked at once what a call returned was overwritten, what follows its name
+OVERWRITTEN = ", once the answer is overwritten,"
+# where the law itself has looked for the code that an index names
+NO_CODE = COMPARE.format(
+    actual=expression("index − (K − 1)/2"),
+    rows="",
+    expected="torch.zeros(len(indices))",
+    bound="torch.full((len(indices),), (len(codes) - 1) / 2)",
+    what="index − (K − 1)/2",
+)
 CRASH = f"""
 
-gradient(start, x)
+gradient(start + 0 * loss, x)  # through both, as the law's backward
 {NO_EXCEPTION}"""
 
 
@@ -49,6 +61,9 @@ def script(law: Law, tested: Implementation, border: Border, error: Exception, v
     )
     if isinstance(error, DeclarationContradicted):
         raise NoScript("the module contradicts its declaration, and a script would not know which of the two is wrong")
+    together = [step for step in border.trace.steps if step.did == TOGETHER]
+    if together and tested.lasting is not None:
+        return ranks_script(opening, together[-1], tested.lasting, error)
     if border.trace.steps and tested.lasting is not None:
         return lasting_script(opening, border.trace, tested.lasting, error)
     opening += GRADIENT
@@ -82,6 +97,8 @@ def _candidates(border: Border) -> Iterator[tuple[Sequence[Step], int]]:
             yield from (([step], start) for start in range(max(len(step.cotangents), 1)))
         elif not isinstance(step, Stepped):
             before = [each for each in border.steps[:i] if isinstance(each, Called) and each.layer == step.layer]
+            if isinstance(step, Decoded) and step.returned:
+                yield [*before[-1:], step._replace(returned=False)], 0
             yield [*before[-1:], step], 0
     whole = [step for step in border.steps if step.layer == border.steps[-1].layer]
     if len(whole) > 1:
@@ -107,11 +124,14 @@ def _told(
             several = len(calls) > 1
             found = told(kept=actual if several else "")
             return found, _compared(tested, calls[-1], found, "torch.cat(kept)" if several else actual, error)
-        found = told()._replace(right=None)
+        found, name = told()._replace(right=None), error.what.removesuffix(OVERWRITTEN)
         held = run(f"{found.faulty}\nheld = {STATE}").names.get("held")
-        if not isinstance(held, dict) or error.what not in held:
+        if not isinstance(held, dict) or name not in held:
             raise NoScript(f"{error.what!r} has no expression in plain torch yet")
-        return found, comparisons(found, f"(gradient(start, x), {STATE}[{error.what!r}])[1]", error)
+        state = f"{STATE}[{name!r}]"
+        # what was returned is overwritten by then: no backward passes through it
+        actual = state if name != error.what else f"(gradient(start, x), {state})[1]"
+        return found, comparisons(found, actual, error)
     if isinstance(error, NoneOfThose) and error.what in FORM:
         end = ONE_OF.format(actual=FORM[error.what], allowed=error.allowed, what=error.what)
         return told(reads=False)._replace(right=None), iter([end])
@@ -122,7 +142,7 @@ def _told(
         return told(reads=False)._replace(right=None), iter([end])
     if isinstance(error, AssertionError):
         raise NoScript("what the law compares is no number")
-    return told(), iter([CRASH])
+    return told(), iter([NO_CODE, CRASH] if isinstance(error, IndexError) else [CRASH])
 
 
 def _compared(tested: Implementation, call: Called, told: Told, actual: str, error: LawBroken) -> Iterator[str]:
