@@ -11,6 +11,7 @@ from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codebooks import BetweenProjections
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.layout import Layout
+from vq_reference.testing.adapters.moving_average import MovingAverage
 from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
 
 IMAGES = "B D H W"
@@ -70,6 +71,14 @@ def encodec_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
         eval_loss="zero",
         decode="decode",
         freeze=lambda module: module._codebook.eval(),
+        average=MovingAverage(
+            "_codebook.cluster_size",
+            "_codebook.embed_avg",
+            "_codebook.decay",
+            epsilon="_codebook.epsilon",
+            replace_below="_codebook.threshold_ema_dead_code",
+            initialised="_codebook.inited",
+        ),
         packages=["encodec"],
         dtype=dtype,
         device=device,
