@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -29,8 +30,12 @@ def with_stack(lasting: Lasting | None, make: Make, codes: str, reading: Reading
     access = Access(reading.call, partial(codes_of_layers, path=codes), reading.decode)
 
     def build_stack(wanted: WantedStack) -> LastingLayer:
-        module = make(wanted.stack)
-        _place(module, codes, np.array(wanted.stack.codes))
+        values = np.array(wanted.stack.codes)
+        with torch.random.fork_rng(devices=()):
+            # what is no code is drawn alike for one stack, whose copies laws compare, and otherwise for another
+            torch.manual_seed(zlib.crc32(values.tobytes()))
+            module = make(wanted.stack)
+        _place(module, codes, values)
         return LastingTorch(module, access)
 
     _require_its_layers(build_stack)
@@ -57,8 +62,7 @@ def _place(module: nn.Module, path: str, values: np.ndarray) -> None:
 def _require_its_layers(build_stack: Callable[[WantedStack], LastingLayer]) -> None:
     """Call a stack once, so that an axis that is not that of the layers is found before any law is."""
     codes = tuple(np.arange(15.0).reshape(3, 5) / 2**i for i in range(2))
-    with torch.random.fork_rng(devices=()):
-        reply = build_stack(WantedStack(ResidualStack(codes)))(np.ones((7, 5)))
+    reply = build_stack(WantedStack(ResidualStack(codes)))(np.ones((7, 5)))
     found = (reply.indices.shape, len(reply.losses))
     if found != ((7, 2), 2):
         raise DeclarationContradicted("stack", "True", f"indices {found[0]}, {found[1]} losses for 7 tokens, 2 layers")
