@@ -12,8 +12,8 @@ from vq_reference.testing import bounds_state
 from vq_reference.testing.adapters.lasting import Averaging, Wanted
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
-from vq_reference.testing.moving import batches
-from vq_reference.testing.strategies_lasting import MOST_CODES, constructed_averagings, subjects
+from vq_reference.testing.moving import batches, one_step
+from vq_reference.testing.strategies_lasting import MOST_CODES, constructed_averagings, kept, subjects
 from vq_reference.vector_quantize import VectorQuantize
 
 BEYOND = "what exceeds codes and tokens"
@@ -28,11 +28,9 @@ plain = subjects("ema", "euclidean", "plain", unsmoothed)
 
 def stepped(implementation, subject, steps):
     """Return the layer after that many calls in training, and what each codebook remembered before and was given."""
-    layer = implementation.lasting.build(subject.wanted)
-    before, given = layer.statistics(), []
-    for _ in range(steps):
-        reply = layer(subject.x)
-        given.append(batches(subject, subject.x, reply.indices, implementation.precision.unit_roundoff))
+    layer = subject.build(implementation.lasting)
+    before = layer.statistics()
+    given = [one_step(subject, layer, implementation.precision.unit_roundoff) for _ in range(steps)]
     return layer, before, list(zip(*given, strict=True))
 
 
@@ -41,7 +39,7 @@ def absolute(start, batches_of_group, decay):
     return ema.unrolled(Statistics(start.counts, np.abs(start.sums)), [b.absolute for b in batches_of_group], decay)
 
 
-@law("ema.statistics", level="must", source=OORD, needs=EMA, subject=subjects("ema"), steps=st.integers(1, 3))
+@law("ema.statistics", level="must", source=OORD, needs={"averages"}, subject=kept("ema"), steps=st.integers(1, 3))
 def test_counts_and_sums_are_moving_averages(implementation, subject, steps):
     """After T steps counts and sums are γ^T times those before, plus the steps' own with weights (1 − γ)γ^(T−1−t)."""
     u, decay = implementation.precision.unit_roundoff, subject.wanted.averaging.decay
@@ -50,7 +48,7 @@ def test_counts_and_sums_are_moving_averages(implementation, subject, steps):
         expected = ema.unrolled(start, [b.statistics for b in group], decay)
         assert_within("N", after.counts, expected.counts, bounds_state.ema_counts(expected.counts, steps, u))
         size = absolute(start, group, decay).sums
-        bound = bounds_state.ema_sums(size, len(subject.x) * subject.layer.heads, steps, u)
+        bound = bounds_state.ema_sums(size, subject.most, steps, u)
         assert_within("m", after.sums, expected.sums, bound + sum(b.error for b in group))
 
 

@@ -1,7 +1,5 @@
 """State: what saving, copying and calling a layer do to it, and what they must leave alone."""
 
-import dataclasses
-
 import numpy as np
 from hypothesis import strategies as st
 
@@ -11,46 +9,47 @@ from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
 from vq_reference.testing.moving import assert_same_step
 from vq_reference.testing.same_reply import as_it_is, assert_same_reply, assert_same_state
-from vq_reference.testing.strategies_lasting import start, subjects
+from vq_reference.testing.stacks import assert_same_stack_reply, stack_as_it_is
+from vq_reference.testing.strategies_lasting import StackSubject, kept, start, subjects
 
 USER = "what a user of torch.nn.Module relies on"
 LASTING = {"lasting"}
+KEPT = {"kept"}
 
 
 def built(implementation, subject):
-    return implementation.lasting.build(subject.wanted)
+    return subject.build(implementation.lasting)
 
 
-def another(subject):
-    """Return the subject with a layer of the same sizes with other codes."""
-    layer = dataclasses.replace(subject.layer, codes=-subject.layer.codes[:, ::-1] / 2)
-    return dataclasses.replace(subject, wanted=dataclasses.replace(subject.wanted, layer=layer))
+def assert_same_call(implementation, subject, first, second, training):
+    """Call both, and raise LawBroken unless they reply alike."""
+    u, begin, stacked = implementation.precision.unit_roundoff, subject.begin, isinstance(subject, StackSubject)
+    oracle = stack_as_it_is(subject.wanted.stack, first) if stacked else as_it_is(subject.layer, first)
+    one, other = (each(subject.x, begin, Use(training)) for each in (first, second))
+    (assert_same_stack_reply if stacked else assert_same_reply)(oracle, subject.x, begin, one, other, u)
 
 
 def assert_acts_as(implementation, subject, layer, carried):
     """Both have the same state, give the same reply, and have the same state after it."""
     assert_same_state(layer.state(), carried.state())
-    oracle, begin = as_it_is(subject.layer, layer), start(subject.x)
-    u = implementation.precision.unit_roundoff
     for training in (False, True):
-        first, second = (each(subject.x, begin, Use(training)) for each in (layer, carried))
-        assert_same_reply(oracle, subject.x, begin, first, second, u)
+        assert_same_call(implementation, subject, layer, carried, training)
     assert_same_state(layer.state(), carried.state())
 
 
-@law("state.loaded", level="must", source=USER, needs=LASTING, subject=subjects(), steps=st.integers(0, 2))
+@law("state.loaded", level="must", source=USER, needs=KEPT, subject=kept(), steps=st.integers(0, 2))
 def test_a_loaded_state_makes_a_layer_act_as_the_saved_one(implementation, subject, steps):
     """A state_dict, taken before or after training steps, makes a fresh layer act as the one that was saved."""
-    layer, fresh = built(implementation, subject), built(implementation, another(subject))
+    layer, fresh = built(implementation, subject), built(implementation, subject.another())
     for _ in range(steps):
         layer(subject.x)
     assert_acts_as(implementation, subject, layer, implementation.lasting.carry["state_dict"](layer, fresh))
 
 
-@law("state.loaded_over", level="must", source=USER, needs=LASTING, subject=subjects(), training=st.booleans())
+@law("state.loaded_over", level="must", source=USER, needs=KEPT, subject=kept(), training=st.booleans())
 def test_a_loaded_state_leaves_nothing_of_a_layer_that_has_run(implementation, subject, training):
     """A state_dict loaded into a layer that has already run leaves nothing behind of what that layer had."""
-    layer, run = built(implementation, subject), built(implementation, another(subject))
+    layer, run = built(implementation, subject), built(implementation, subject.another())
     for mode in (training, True, False):
         run(subject.x, use=Use(training=mode))
     assert_acts_as(implementation, subject, layer, implementation.lasting.carry["state_dict"](layer, run))
@@ -60,8 +59,8 @@ def test_a_loaded_state_leaves_nothing_of_a_layer_that_has_run(implementation, s
     "state.copied",
     level="must",
     source=USER,
-    needs=LASTING,
-    subject=subjects(),
+    needs=KEPT,
+    subject=kept(),
     way=st.sampled_from(["deepcopy", "pickle"]),
     steps=st.integers(0, 1),
 )
@@ -73,7 +72,7 @@ def test_a_copy_acts_as_its_original(implementation, subject, way, steps):
     assert_acts_as(implementation, subject, layer, implementation.lasting.carry[way](layer, layer))
 
 
-@law("state.copied_apart", level="must", source=USER, needs=LASTING, subject=subjects(), runs=st.booleans())
+@law("state.copied_apart", level="must", source=USER, needs=KEPT, subject=kept(), runs=st.booleans())
 def test_a_copy_shares_nothing_with_its_original(implementation, subject, runs):
     """Training a deep copy changes nothing of the original."""
     layer = built(implementation, subject)
@@ -81,11 +80,11 @@ def test_a_copy_shares_nothing_with_its_original(implementation, subject, runs):
         layer(subject.x)
     copy = implementation.lasting.carry["deepcopy"](layer, layer)
     before = layer.state()
-    copy(subject.x, start(subject.x))
+    copy(subject.x, subject.begin)
     assert_same_state(before, layer.state())
 
 
-@law("state.eval", level="must", source=USER, needs=LASTING, subject=subjects(), with_grad=st.booleans())
+@law("state.eval", level="must", source=USER, needs=KEPT, subject=kept(), with_grad=st.booleans())
 def test_eval_changes_no_state(implementation, subject, with_grad):
     """A call in eval mode changes no parameter and no buffer, of moving averages either."""
     layer = built(implementation, subject)
@@ -94,7 +93,7 @@ def test_eval_changes_no_state(implementation, subject, with_grad):
     assert_same_state(before, layer.state())
 
 
-@law("state.no_grad", level="must", source=USER, needs=LASTING | {"quiet_without_grad"}, subject=subjects())
+@law("state.no_grad", level="must", source=USER, needs=KEPT | {"quiet_without_grad"}, subject=kept())
 def test_without_gradients_no_state_moves(implementation, subject):
     """Under no_grad a call changes no parameter and no buffer, in training either, where that is declared."""
     layer = built(implementation, subject)
@@ -129,16 +128,13 @@ def test_codes_move_behind_an_encoder_that_is_frozen(implementation, subject):
     assert_same_step(subject, before, subject.x, indices, asking, frozen, u)
 
 
-@law("state.history", level="must", source=USER, needs=LASTING, subject=subjects(), data=st.data())
+@law("state.history", level="must", source=USER, needs=KEPT, subject=kept(), data=st.data())
 def test_a_reply_does_not_depend_on_earlier_calls_in_eval(implementation, subject, data):
     """What a layer replies does not depend on what it was called with before in eval mode."""
     layer, fresh = built(implementation, subject), built(implementation, subject)
     for _ in range(data.draw(st.integers(1, 2), label="calls before")):
         layer(-subject.x[::-1], use=Use(training=False))
-    training = data.draw(st.booleans(), label="training")
-    begin = start(subject.x)
-    first, second = (each(subject.x, begin, Use(training=training)) for each in (fresh, layer))
-    assert_same_reply(subject.layer, subject.x, begin, first, second, implementation.precision.unit_roundoff)
+    assert_same_call(implementation, subject, fresh, layer, data.draw(st.booleans(), label="training"))
     assert_same_state(fresh.state(), layer.state())
 
 

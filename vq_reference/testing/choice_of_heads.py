@@ -45,13 +45,14 @@ def _split(layer: VectorQuantize, rows: Array) -> Array:
     return rows.reshape(len(rows), layer.heads, layer.codes.shape[2])
 
 
-def decided(layer: VectorQuantize, x: Array, u: float) -> Array:
+def decided(layer: VectorQuantize, x: Array, u: float, moved: Array | float = 0.0) -> Array:
     """Return, (N,) bool, whether in every head the nearest code is nearer than any different one by more than rounding.
 
     `bounds.excess_by_expansion`, and tokens and codes that are themselves off by δ: a square of a distance d is then
     off by 2dδ + δ². Heads shorter than 1/4, which have hardly a direction, are not decided under the cosine metric.
+    moved: (N,), by how much tokens are off before they come to the layer.
     """
-    heads, delta = heads_of(layer, x), off(layer, x, u)
+    heads, delta = heads_of(layer, x), off(layer, x, u) + np.reshape(moved, (-1, 1))
     answer = np.ones(len(x), bool)
     if layer.unit:
         answer &= (lengths_of(layer, x) > SHORTEST).all(axis=1)
@@ -63,7 +64,7 @@ def decided(layer: VectorQuantize, x: Array, u: float) -> Array:
         shortest = distances.min(axis=1)
         for code, distance in zip(codes, distances.T, strict=True):
             rival = np.broadcast_to(code, best.shape)
-            moved = 2 * delta[:, head] * (distance + shortest) + 2 * delta[:, head] ** 2
+            shifted = 2 * delta[:, head] * (distance + shortest) + 2 * delta[:, head] ** 2
             gap = distance**2 - shortest**2
-            answer &= (rival == best).all(axis=1) | (gap > bounds.excess_by_expansion(t, best, rival, u) + moved)
+            answer &= (rival == best).all(axis=1) | (gap > bounds.excess_by_expansion(t, best, rival, u) + shifted)
     return answer

@@ -13,7 +13,8 @@ from vq_reference.testing import bounds_state
 from vq_reference.testing.adapters.lasting import LastingLayer
 from vq_reference.testing.choice_of_heads import heads_of, off
 from vq_reference.testing.measure import assert_within
-from vq_reference.testing.strategies_lasting import Subject
+from vq_reference.testing.stacks import residuals, rounding, stack_as_it_is
+from vq_reference.testing.strategies_lasting import StackSubject, Subject
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,20 @@ def batches(subject: Subject, x: Array, indices: Array, u: float) -> list[Batch]
                 ema.of_batch(wide, chosen, size).sums,
             )
         )
+    return found
+
+
+def one_step(subject: Subject | StackSubject, layer: LastingLayer, u: float) -> list[Batch]:
+    """Call the layer once, in training; return what each of its codebooks was given."""
+    if not isinstance(subject, StackSubject):
+        return batches(subject, subject.x, layer(subject.x).indices, u)
+    stack = stack_as_it_is(subject.wanted.stack, layer)
+    indices = layer(subject.x).indices
+    error, found = rounding(stack, subject.x, indices, u), []
+    for left, chosen, codes in zip(residuals(stack, subject.x, indices), indices.T, stack.codes, strict=True):
+        given = (ema.of_batch(each, chosen, len(codes)) for each in (left, np.abs(left), error))
+        statistics, absolute, errors = given
+        found.append(Batch(statistics, absolute, errors.sums))
     return found
 
 

@@ -8,7 +8,7 @@ implementation offers them (`strategies.offers`), so that they meet each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from vq_reference.arguments import Array
 from vq_reference.codebook import Layer
 from vq_reference.residual import ResidualStack
-from vq_reference.testing.adapters.lasting import Averaging, Start, Wanted, WantedStack
+from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Start, Wanted, WantedStack
 from vq_reference.testing.choice_of_heads import decided
+from vq_reference.testing.stacks import sure
 from vq_reference.testing.strategies import betas, offers, precision, sizes, weights
 from vq_reference.vector_quantize import VectorQuantize
 
@@ -40,6 +41,25 @@ class Subject:
         """What the oracle says of it."""
         return self.wanted.layer
 
+    @property
+    def begin(self) -> Start:
+        """Where a backward begins."""
+        return start(self.x)
+
+    @property
+    def most(self) -> int:
+        """How many tokens a codebook gets at most."""
+        return len(self.x) * self.layer.heads
+
+    def build(self, lasting: Lasting) -> LastingLayer:
+        """Return the layer that is wanted."""
+        return lasting.build(self.wanted)
+
+    def another(self) -> Subject:
+        """Return the subject with a layer of the same sizes with other codes."""
+        layer = replace(self.layer, codes=-self.layer.codes[:, ::-1] / 2)
+        return replace(self, wanted=replace(self.wanted, layer=layer))
+
 
 @dataclass(frozen=True)
 class StackSubject:
@@ -47,6 +67,26 @@ class StackSubject:
 
     wanted: WantedStack
     x: Array
+
+    @property
+    def begin(self) -> Start:
+        """Where a backward begins."""
+        return start(self.x, [1.0] * len(self.wanted.stack.codes))
+
+    @property
+    def most(self) -> int:
+        """How many tokens a codebook gets at most."""
+        return len(self.x)
+
+    def build(self, lasting: Lasting) -> LastingLayer:
+        """Return the stack that is wanted."""
+        assert lasting.build_stack is not None
+        return lasting.build_stack(self.wanted)
+
+    def another(self) -> StackSubject:
+        """Return the subject with a stack of the same sizes with other codes."""
+        stack = replace(self.wanted.stack, codes=tuple(-codes[::-1] / 2 for codes in self.wanted.stack.codes))
+        return replace(self, wanted=replace(self.wanted, stack=stack))
 
 
 @st.composite
@@ -135,20 +175,33 @@ def masks(draw: st.DrawFn, count: int) -> Array:
 
 
 @st.composite
-def stack_subjects(draw: st.DrawFn, layers: tuple[int, int] = (1, 3), layer_dropout: bool = False) -> StackSubject:
-    """Draw a stack of layers of different sizes, each with shorter codes than the one before, and tokens."""
+def stack_subjects(
+    draw: st.DrawFn, layers: tuple[int, int] = (1, 3), layer_dropout: bool = False, moves: bool = False
+) -> StackSubject:
+    """Draw a stack of layers, each with shorter codes than the one before, and tokens.
+
+    moves: whether its codes are moving averages that follow their tokens.
+    """
     width, count = draw(st.integers(2, 4)), draw(st.integers(*layers))
     size = draw(st.integers(2, 4))
     codes = tuple(draw(grids(size, width)) / 2**i for i in range(count))
     trained = draw(_offered("stack:trained")) if "stack:frozen" in offers.get() else "stack:trained" in offers.get()
-    stack = ResidualStack(codes, trained, "straight_through", draw(betas), draw(weights))
+    stack = ResidualStack(codes, trained and not moves, "straight_through", draw(betas), draw(weights))
     x = draw(grids(draw(sizes(8)), width))
-    residuals, _, _ = stack.residuals(x)
-    sure = np.ones(len(x), bool)
-    for residual, its_codes in zip(residuals, codes, strict=True):
-        sure &= decided(VectorQuantize(its_codes[None]), residual, precision.get().unit_roundoff)
-    assume(sure.any())
-    return StackSubject(WantedStack(stack, layer_dropout), x[sure])
+    x = x[sure(stack, x, precision.get().unit_roundoff)]
+    assume(len(x))
+    return StackSubject(WantedStack(stack, layer_dropout, draw(averagings()) if moves else None), x)
+
+
+@st.composite
+def kept(draw: st.DrawFn, learning: Literal["any", "ema"] = "any") -> Subject | StackSubject:
+    """Draw a layer, or a stack of them, whichever is offered, and tokens."""
+    offered = offers.get()
+    layers = {"lasting"} | ({"ema"} if learning == "ema" else set()) <= offered
+    stacks = ("stack:ema" if learning == "ema" else "stack") in offered
+    if layers and not (stacks and draw(st.booleans())):
+        return draw(subjects(learning))
+    return draw(stack_subjects(moves=learning == "ema" or draw(_offered("stack:ema"))))
 
 
 def start(x: Array, losses: Sequence[float] = (1.0,)) -> Start:

@@ -64,6 +64,7 @@ READY: dict[str, Ready] = {
     "diffusers.VectorQuantizer": _ready("packaged:diffusers_vq", "diffusers"),
     "diffusers.VectorQuantizer[not_legacy]": _ready("packaged:diffusers_vq", "diffusers", legacy=False),
     "encodec.VectorQuantization": _ready("packaged:encodec_vq", "encodec"),
+    "encodec.ResidualVectorQuantization": _ready("packaged:encodec_residual_vq", "encodec"),
     "snac.VectorQuantize": _ready("packaged:snac_vq", "snac"),
 }
 

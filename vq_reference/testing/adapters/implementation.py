@@ -46,6 +46,8 @@ FOLLOWING = {
     "trained_codes": "codes, or a transform of them, that a gradient trains",
     "euclidean": "a choice by Euclidean distance",
     "padding": "a mask over padding, or lengths",
+    "kept": "layers, or stacks of them, that can be copied, saved and called again and again",
+    "averages": "codes that are moving averages, in such layers or stacks",
 }
 
 
@@ -214,6 +216,9 @@ class Implementation:
         follows |= {"trains_input"} if estimators - {"estimator:none"} else set()
         follows |= {"padding"} if self.capabilities & {"mask", "lengths"} else set()
         follows |= {"trained_codes"} if self.capabilities & {"codebook_gradient", "transform"} else set()
+        follows |= {"kept"} if self.capabilities & {"lasting", "stack"} else set()
+        moves = {"lasting", "ema"} <= self.capabilities or "stack:ema" in self.capabilities
+        follows |= {"averages"} if moves else set()
         return self.capabilities | follows | ({"euclidean"} if self.metric == "euclidean" else set())
 
     def lacks(self, needs: frozenset[str]) -> list[str]:

@@ -36,9 +36,10 @@ LASTING = {
     "cast:autocast": "computation under autocast",
     "cast:float64": "conversion to float64",
     "checkpoint": "activation checkpointing",
-    "stack": "a residual stack",
+    "stack": "a residual stack, which can be copied, saved and called again and again",
     "stack:frozen": "a residual stack of codes that no gradient trains",
     "stack:trained": "a residual stack of codes that a gradient trains",
+    "stack:ema": "a residual stack of codes that are moving averages",
     "layer_dropout": "a residual stack that drops layers in training",
     "ranks": "a codebook that processes share",
     "ranks_equal_one": "processes that are as one with the whole batch",
@@ -72,10 +73,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class WantedStack:
-    """The stack that a law asks for: its layers' codes and weights; whether it drops layers in training."""
+    """The stack that a law asks for: its layers' codes and weights; whether it drops layers in training.
+
+    averaging: None for codes that stay where they are, moving averages too.
+    """
 
     stack: ResidualStack
     layer_dropout: bool = False
+    averaging: Averaging | None = None
 
 
 class Start(NamedTuple):

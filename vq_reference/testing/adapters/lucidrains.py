@@ -164,7 +164,7 @@ def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") ->
     )
     return replace(
         made,
-        capabilities=made.capabilities | {"stack", "layer_dropout", "stack:frozen"},
+        capabilities=made.capabilities | {"stack", "layer_dropout", "stack:frozen", "stack:ema"},
         lasting=lucidrains_lasting.stack(package, "ResidualVQ"),
     )
 

@@ -1,6 +1,6 @@
 """vector-quantize-pytorch's layers as they last: VectorQuantize with codes that are moving averages, and its stacks.
 
-The average moves here as it does in training; in a stack it is kept still, since laws of stacks are about one forward.
+The average moves here as it does in training; in a stack where that is wanted: laws of one forward want it still.
 What a script calls stands in functions of the module alone, under names that the replay has not itself.
 """
 
@@ -64,12 +64,12 @@ def stack(package: Any, name: str) -> Lasting:
 
     def build_stack(wanted: WantedStack) -> LastingLayer:
         build = {"ResidualVQ": _stack_of_averages, "ResidualSimVQ": _stack_of_transforms}[name]
-        return LastingTorch(build(package, wanted), STACK)
+        return LastingTorch(build(package, wanted), STACK if wanted.averaging is None else MOVING_STACK)
 
     def build(wanted: Wanted) -> LastingLayer:
         raise TypeError("a stack is no single layer")
 
-    return Lasting(build, build_stack=build_stack, loss_in_eval=name == "ResidualSimVQ")
+    return Lasting(build, CARRY, build_stack=build_stack, loss_in_eval=name == "ResidualSimVQ")
 
 
 def _average(package: Any, wanted: Wanted) -> nn.Module:
@@ -122,18 +122,20 @@ def _straight_through(package: Any) -> dict[str, Any]:
 
 
 def _stack_of_averages(package: Any, wanted: WantedStack) -> nn.Module:
-    made = wanted.stack
+    made, averaging = wanted.stack, wanted.averaging or Averaging()
     size, dim = made.codes[0].shape
     module: Any = package.ResidualVQ(
         dim=dim,
         num_quantizers=len(made.codes),
         codebook_size=size,
+        decay=averaging.decay,
+        eps=averaging.epsilon,
         commitment_weight=made.commitment_weight * made.beta,
         quantize_dropout=wanted.layer_dropout,
         **_straight_through(package),
     )
     for layer, codes in zip(module.layers, made.codes, strict=True):
-        _place(layer._codebook, VectorQuantize(codes[None]), Averaging())
+        _place(layer._codebook, VectorQuantize(codes[None]), averaging)
     return cast(nn.Module, module)
 
 
@@ -189,6 +191,12 @@ def call_stack(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | No
     return Given(output, indices, losses.reshape(-1))
 
 
+def call_moving_stack(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
+    """Call a stack whose codes move in training."""
+    output, indices, losses = module(x)
+    return Given(output, indices, losses.reshape(-1))
+
+
 def decode_stack(module: Any, indices: Tensor) -> Tensor:
     """Return the sums of codes of indices."""
     output: Tensor = module.get_output_from_indices(indices)
@@ -201,5 +209,11 @@ def codes_of_stack(module: Any) -> Tensor:
     return codes
 
 
+def statistics_of_stack(module: Any) -> list[tuple[Tensor, Tensor]]:
+    """Return counts and sums of each layer."""
+    return [(layer._codebook.cluster_size[0], layer._codebook.embed_avg[0]) for layer in module.layers]
+
+
 AVERAGE = Access(call_layer, codes_of, decode_indices, statistics_of)
 STACK = Access(call_stack, codes_of_stack, decode_stack)
+MOVING_STACK = Access(call_moving_stack, codes_of_stack, decode_stack, statistics_of_stack)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted
-from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch, constructing
-from vq_reference.testing.adapters.layout import CHANNEL, Layout
-from vq_reference.testing.adapters.torch_layer import Layouts
+from vq_reference.testing.adapters.lasting_torch import CARRY, Access, LastingTorch, constructing
+from vq_reference.testing.adapters.reading import Reading, codes_at, reached, statistics_at
 from vq_reference.vector_quantize import VectorQuantize
 
 Make = Callable[[int, int, float], nn.Module]
@@ -75,7 +74,7 @@ def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Reading,
     """Return how layers of a user's module are made.
 
     make: dim, codebook_size, weight of the encoder half → module. codes: path of the codes. reading: of
-    `reading_of`. Raises DeclarationContradicted where a name does not fit the module.
+    `reading.reading_of`. Raises DeclarationContradicted where a name does not fit the module.
     """
     access = Access(
         reading.call,
@@ -102,117 +101,6 @@ def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Reading,
         padded_index=average.padded_index,
         loss_in_eval=loss_in_eval,
     )
-
-
-class Reading(NamedTuple):
-    """How a declared module is called, and how it decodes: what `Access` needs of both."""
-
-    call: Callable[..., Given]
-    decode: Callable[[nn.Module, Tensor], Tensor] | None
-
-
-def reading_of(
-    average: MovingAverage,
-    layouts: Layouts,
-    places: Sequence[Any],
-    call: Callable[..., Any] | None,
-    decode: str | Callable[[Any, Tensor], Tensor] | None,
-    summed: bool,
-) -> Reading:
-    """Return how a module is used whose tensors lie so.
-
-    Raises ValueError for channels that are neither last nor on axis 1, and for an output or indices in another order.
-    """
-    last = layouts.x.axes[-1] == (CHANNEL,)
-    if not (last or layouts.x.channel_axis == 1):
-        raise ValueError(f"x is {str(layouts.x)!r}: expected, with an average, channels last or on axis 1")
-    if layouts.output != layouts.x:
-        raise ValueError(
-            f"output is {str(layouts.output)!r}: expected, with an average, that it lies as x, {layouts.x}"
-        )
-    rank = 2 if layouts.x.any_rank else len(layouts.x.leading)
-    tokens, chosen = (each.spelled(rank) for each in (layouts.x.without_channel(), layouts.indices))
-    if tokens.leading != chosen.leading:
-        raise ValueError(f"indices is {str(layouts.indices)!r}: expected, with an average, the order of x, {layouts.x}")
-    axis, leading = -1 if last else 1, _lying(tokens)
-    names = [average.mask or "mask", average.lengths or "lengths"]
-    return Reading(
-        partial(call_declared, call=call, axis=axis, leading=leading, places=list(places), names=names, summed=summed),
-        None if decode is None else partial(decode_declared, decode=decode, axis=axis, leading=_lying(chosen)),
-    )
-
-
-def _lying(tokens: Layout) -> list[str]:
-    """Return how B·T tokens lie on each axis: the first leading dimension is B, the last T, any between them 1.
-
-    >>> _lying(Layout.of("B H W")), _lying(Layout.of("(B H W)")), _lying(Layout.of("N"))
-    (['B', '1', 'T'], ['BT'], ['BT'])
-    """
-    first, *_, last = tokens.leading * 2
-    sizes = {**dict.fromkeys(tokens.leading, "1"), first: "B", last: "T"} if first != last else {first: "BT"}
-    return ["".join(sizes[name] for name in axis).replace("1", "") or "1" for axis in tokens.axes]
-
-
-def call_declared(
-    module: Any,
-    x: Tensor,
-    mask: Tensor | None,
-    lengths: Tensor | None,
-    call: Any,
-    axis: int,
-    leading: Any,
-    places: Any,
-    names: Any,
-    summed: bool,
-) -> Given:
-    """Call a module with tokens (B, T, D) as it takes them: lying as `leading` says, channels on `axis`."""
-    sizes = {"1": 1, "B": x.shape[0], "T": x.shape[1], "BT": x.shape[0] * x.shape[1]}
-    shape = [sizes[each] for each in leading]
-    given = {} if mask is None else {names[0]: mask.reshape(shape)}
-    given = given if lengths is None else {**given, names[1]: lengths}
-    lying = x.reshape(*shape, x.shape[-1]).movedim(-1, axis)
-    returned = module(lying, **given) if call is None else call(module, lying, **given)
-    output, indices, loss = (found_at(returned, place) for place in places)
-    told = mask if lengths is None else lengths
-    tokens = x[..., 0].numel() if told is None else max(int(told.sum()), 1)
-    loss = x.new_zeros(()) if loss is None else loss.reshape(()) / (tokens * x.shape[-1] if summed else 1)
-    return Given(output.movedim(axis, -1).reshape(x.shape), indices.reshape(x.shape[:-1]), loss)
-
-
-def decode_declared(module: Any, indices: Tensor, decode: Any, axis: int, leading: Any) -> Tensor:
-    """Decode indices, (1, T), as a module takes them; return the outputs, channels last."""
-    lying = indices.reshape([1 if each in ("1", "B") else indices.numel() for each in leading])
-    outputs: Tensor = getattr(module, decode)(lying) if isinstance(decode, str) else decode(module, lying)
-    return outputs.movedim(axis, -1)
-
-
-def found_at(returned: Any, place: Any) -> Any:
-    """Return what sits at a place: a position, a key, an attribute, or a path of those."""
-    if callable(place):
-        return place(returned)
-    steps: Any = [place] if isinstance(place, (int, str)) else place
-    for step in steps:
-        returned = returned[step] if isinstance(step, int) or isinstance(returned, dict) else getattr(returned, step)
-    return returned
-
-
-def reached(module: Any, path: str) -> Any:
-    """Return what lies at a path, (..., D, K) with ".T" behind it as (..., K, D)."""
-    found: Any = module
-    for step in path.removesuffix(".T").split("."):
-        found = getattr(found, step)
-    return found.mT if path.endswith(".T") else found
-
-
-def codes_at(module: Any, path: str) -> Any:
-    """Return the codes, (1, K, D)."""
-    found = reached(module, path)
-    return found.reshape(1, *found.shape[-2:])
-
-
-def statistics_at(module: Any, counts: str, sums: str) -> Any:
-    """Return counts and sums of the one codebook."""
-    return [(reached(module, counts).reshape(-1), codes_at(module, sums)[0])]
 
 
 def _set(module: nn.Module, average: MovingAverage, averaging: Averaging) -> None:

@@ -1,4 +1,4 @@
-"""Quantizers of other packages: diffusers' VectorQuantizer, encodec's by moving average, snac's between projections."""
+"""Quantizers of other packages: diffusers' VectorQuantizer, encodec's by moving average and its stack, snac's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codebooks import BetweenProjections
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.layout import Layout
+from vq_reference.testing.adapters.moving_average import MovingAverage
 from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
 
 IMAGES = "B D H W"
@@ -70,10 +71,55 @@ def encodec_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
         eval_loss="zero",
         decode="decode",
         freeze=lambda module: module._codebook.eval(),
+        average=MovingAverage(
+            "_codebook.cluster_size",
+            "_codebook.embed_avg",
+            "_codebook.decay",
+            epsilon="_codebook.epsilon",
+            replace_below="_codebook.threshold_ema_dead_code",
+            initialised="_codebook.inited",
+        ),
         packages=["encodec"],
         dtype=dtype,
         device=device,
     )
+
+
+def encodec_residual_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
+    """Return encodec's ResidualVectorQuantization, which returns indices and losses with the layers first."""
+    package = importlib.import_module("encodec.quantization.core_vq")
+
+    def make(wanted: Wanted) -> nn.Module:
+        module: nn.Module = package.ResidualVectorQuantization(
+            num_quantizers=wanted.layers,
+            dim=wanted.dim,
+            codebook_size=wanted.codebook_size,
+            kmeans_init=False,
+            commitment_weight=wanted.commitment_weight,
+        )
+        return module
+
+    return torch_quantizer(
+        make,
+        "layers.*._codebook.embed",
+        name="encodec.ResidualVectorQuantization",
+        x="B D T",
+        indices="1 B T",
+        loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
+        eval_estimator="none",
+        eval_loss="zero",
+        decode="decode",
+        freeze=_still_codebooks,
+        stack=True,
+        packages=["encodec"],
+        dtype=dtype,
+        device=device,
+    )
+
+
+def _still_codebooks(module: Any) -> None:
+    for layer in module.layers:
+        layer._codebook.eval()
 
 
 def snac_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:

@@ -14,14 +14,17 @@ from torch import Tensor, nn
 
 from vq_reference.codebook import Layer
 from vq_reference.estimators import Estimator
+from vq_reference.residual import ResidualStack
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codebooks import Turned
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation, two_halves
 from vq_reference.testing.adapters.lasting import Lasting
 from vq_reference.testing.adapters.module_script import module_script
-from vq_reference.testing.adapters.moving_average import MovingAverage, lasting_of, reading_of
+from vq_reference.testing.adapters.moving_average import MovingAverage, lasting_of
 from vq_reference.testing.adapters.places import Place, at, outline
+from vq_reference.testing.adapters.reading import Reading, reading_of, stack_reading_of
+from vq_reference.testing.adapters.stack import with_stack
 from vq_reference.testing.adapters.tensors import array_of, set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
@@ -30,13 +33,17 @@ Weights = Callable[[SimVQ], tuple[float, float]]
 
 
 class Wanted(NamedTuple):
-    """What a law wants built: D, K, the estimator, β (of the encoder half) and w (of the whole loss)."""
+    """What a law wants built: D, K, the estimator, β (of the encoder half) and w (of the whole loss).
+
+    layers: of a residual stack; 1 for everything else.
+    """
 
     dim: int
     codebook_size: int
     estimator: Estimator
     beta: float
     commitment_weight: float
+    layers: int = 1
 
 
 def torch_quantizer(
@@ -68,6 +75,7 @@ def torch_quantizer(
     state_changes: Iterable[str] = (),
     sizes: tuple[int, int] | None = None,
     average: MovingAverage | None = None,
+    stack: bool = False,
     packages: Iterable[str] = (),
     dtype: str = "float32",
     device: str = "cpu",
@@ -102,6 +110,9 @@ def torch_quantizer(
     sizes: (D, K) where it can have no other; found by itself for an instance with a path for its codebook.
     average: what is kept between calls by a module whose codes are moving averages; for the laws of layers that last,
     on the CPU. Its loss is the encoder half alone, with the weight that is wanted.
+    stack: whether `make` returns a residual stack of `wanted.layers`, for the laws of stacks, on the CPU. Its codes lie
+    at one path, as (L, K, D), or each layer's at its own, with * for its number: "layers.*.embed". The layout of its
+    indices has 1 for the axis of the layers, such as "... 1", and its loss is one number for each.
     packages: distributions whose version belongs in the report. dtype, device: in what it computes, and where; the
     module is converted to that dtype unless its codes, at a path, have it already.
 
@@ -120,6 +131,7 @@ def torch_quantizer(
         raise ValueError(
             "loss_weights is not given for an instance: expected (a, b); `vq-check describe` measures them"
         )
+    paths, codebook = codebook, codebook.replace("*", "0") if isinstance(codebook, str) else codebook
     weights: Weights = loss_weights if callable(loss_weights) else (lambda _: loss_weights)
     layouts = Layouts.of(x, output, indices, loss_shape)
     place, torch_dtype = torch.device(device), getattr(torch, dtype)
@@ -201,12 +213,21 @@ def torch_quantizer(
         sizes=known,
         script=module_script(build, made_for, instance, (output_at, indices_at, loss_at), call, decode),
     )
-    if average is None or device != "cpu":
+    if device != "cpu":
         return described
     places = (output_at, indices_at, loss_at)
-    trains_with: Estimator = "straight_through" if "straight_through" in estimators else estimators[0]
-    lasting = _lasting(described, average, make, codebook, layouts, places, call, decode, torch_dtype, trains_with)
-    return replace(described, capabilities=described.capabilities | average.capabilities, lasting=lasting)
+    if average is not None:
+        trains_with: Estimator = "straight_through" if "straight_through" in estimators else estimators[0]
+        lasting = _lasting(described, average, make, codebook, layouts, places, call, decode, torch_dtype, trains_with)
+        described = replace(described, capabilities=described.capabilities | average.capabilities, lasting=lasting)
+    if stack:
+        if "straight_through" not in estimators:
+            raise ValueError(f"stack is given, and estimator is {estimators}: expected straight_through among them")
+        reading = stack_reading_of(layouts, places, call, decode, freeze)
+        lasting = _stack(described, make, paths, reading, places, trained, torch_dtype)
+        offered = {"stack", "stack:trained" if trained else "stack:frozen"}
+        described = replace(described, capabilities=described.capabilities | offered, lasting=lasting)
+    return described
 
 
 def _lasting(
@@ -238,8 +259,43 @@ def _lasting(
     def made(dim: int, codebook_size: int, weight: float) -> nn.Module:
         return converted(make(Wanted(dim, codebook_size, estimator, 1.0, weight)), codebook, dtype)
 
-    reading = reading_of(average, layouts, places, call, decode, described.loss_reduction == "sum")
+    names = (average.mask or "mask", average.lengths or "lengths")
+    reading = reading_of(layouts, places, call, decode, names, described.loss_reduction == "sum")
     return lasting_of(average, made, codebook, reading, described.eval_loss == "as training")
+
+
+def _stack(
+    described: Implementation,
+    make: Any,
+    codebook: Any,
+    reading: Reading,
+    places: Sequence[Any],
+    trained: bool,
+    dtype: torch.dtype,
+) -> Lasting:
+    """Return how stacks are made: with β = 1, as for an average, where no gradient trains codes. Raises ValueError."""
+    if isinstance(make, nn.Module) or described.sizes is not None:
+        raise ValueError("stack is given for an instance: expected a function that makes one of any size")
+    if not isinstance(codebook, str) or None in places or described.metric != "euclidean":
+        raise ValueError("stack is given: expected a path for the codebook, indices, a loss, and Euclidean distances")
+    probe = _probe(None)
+    for beta, weight in ((0.25, 0.5), (0.5, 2.0)) if trained else ((1.0, 0.5), (1.0, 2.0)):
+        found = tuple(described.loss_weights(replace(probe, beta=beta, commitment_weight=weight)))
+        expected = (weight if trained else 0.0, weight * beta)
+        if found != expected:
+            raise ValueError(
+                f"stack is given, and loss_weights is {found} where β = {beta} and w = {weight} are wanted: expected "
+                f"{expected}; hand both to the module, and return them in loss_weights"
+            )
+
+    def made(wanted: ResidualStack) -> nn.Module:
+        size, dim = wanted.codes[0].shape
+        beta, weight = wanted.beta, wanted.commitment_weight
+        halves = (beta, weight) if trained else (1.0, weight * beta)
+        asked = Wanted(dim, size, "straight_through", *halves, layers=len(wanted.codes))
+        return converted(make(asked), codebook.replace("*", "0"), dtype)
+
+    return with_stack(described.lasting, made, codebook, reading, described.eval_loss == "as training")
 
 
 def versions_of(distributions: Iterable[str]) -> dict[str, str]:

@@ -57,6 +57,7 @@ LASTS = {
     *("separate_codebooks", "projections", "cosine", "channel_first", "mask", "lengths"),
     *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64", "checkpoint"),
 }
+STACKS = {"stack", "stack:frozen", "stack:trained", "stack:ema", "layer_dropout", "quiet_without_grad"}
 VERSIONS = {"vq-reference": vq_reference.__version__, "torch": torch.__version__}
 
 
@@ -95,10 +96,10 @@ def residual_quantizer() -> Implementation:
         name="reference.ResidualQuantizer",
         build=_build_stack_of_one,
         precision=PRECISIONS["float32"],
-        capabilities=frozenset(BASE - {"form"} | {"stack", "stack:frozen", "stack:trained", "layer_dropout"}),
+        capabilities=frozenset(BASE - {"form"} | STACKS),
         versions=VERSIONS,
         loss_weights=lambda reference: (reference.commitment_weight, reference.commitment_weight * reference.beta),
-        lasting=Lasting(build, build_stack=build_stack),
+        lasting=Lasting(build, CARRY, build_stack=build_stack),
         script=module_script(_build_stack_of_one, _stack_of_one, None, (0, 1, 2), None, "decode"),
     )
 
@@ -172,12 +173,12 @@ def build(wanted: Wanted) -> LastingLayer:
 
 
 def build_stack(wanted: WantedStack) -> LastingLayer:
-    """Return the stack that is wanted, of frozen or trained layers."""
+    """Return the stack that is wanted, of frozen or trained layers, or of moving averages."""
     from vq_reference.nn import ResidualQuantizer
 
     stack = wanted.stack
     settings = {"trained": stack.trained, "beta": stack.beta, "commitment_weight": stack.commitment_weight}
-    layers = [module_of(Wanted(_oracle(codes[None], **settings))) for codes in stack.codes]
+    layers = [module_of(Wanted(_oracle(codes[None], **settings), wanted.averaging)) for codes in stack.codes]
     module = ResidualQuantizer(
         cast(Any, layers), estimator=cast(Any, stack.estimator), layer_dropout=wanted.layer_dropout
     )

@@ -26,6 +26,7 @@ from vq_reference.testing.mutants import (
     ranks,
     rotation,
     stack,
+    stack_state,
     state,
     transform,
 )
@@ -36,7 +37,7 @@ Given = TypeVar("Given")
 
 TABLES = (rotation, estimators, loss, transform, choice, call)
 # faults of layers that outlive a call
-LASTING_TABLES = (state, moving_average, masks, heads, low_precision, stack, compiled, directional, ranks)
+LASTING_TABLES = (state, moving_average, masks, heads, low_precision, stack, stack_state, compiled, directional, ranks)
 LASTING_MUTANTS: dict[str, Mutant] = {mutant.name: mutant for table in LASTING_TABLES for mutant in table.MUTANTS}
 AUXILIARY_MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in auxiliary.MUTANTS}
 MUTANTS: dict[str, Mutant] = {
