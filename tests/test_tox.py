@@ -81,7 +81,7 @@ def test_no_host_is_named():
 
 def test_the_continuous_integration_ends_with_the_suite():
     names = re.split(r",\s*", SETTINGS["tox"]["env_list"])
-    assert {"tests", "oldest", "newest", "lint", "wheel"} == set(names)
+    assert {"tests", "processes", "oldest", "newest", "lint", "wheel"} == set(names)
     assert names[-1] == "tests"
 
 

@@ -27,7 +27,7 @@ def check(monkeypatch):
     import faulty_targets
 
     monkeypatch.setenv("PYTEST_PLUGINS", "faulty_targets")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.setenv("VQ_CHECK_JOBS", "1")  # the other cores have tests of their own
     for name, each in faulty_targets.FAULTY.items():
         monkeypatch.setitem(READY, name, each)

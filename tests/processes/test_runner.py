@@ -11,7 +11,7 @@ from vq_reference.testing.select import NothingSelected, select
 from vq_reference.testing.verdict import Account, Outcome, Verdict
 
 HIT, LEFT = "straight_through.output", "rotation.output"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTEST_PLUGINS": "faulty_targets"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTEST_PLUGINS": "faulty_targets"}
 
 
 def ran(target, *laws, **changes):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alone import alone
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "verify-your-own.md").read_text(encoding="utf-8")
 CODEC = ROOT / "examples" / "codec"
 LEFT_OUT = "…"

@@ -87,7 +87,7 @@ def test_k_selects_laws_by_their_ids(pytester):
 
 def test_the_account_is_the_same_in_several_processes(pytester, monkeypatch):
     """pytest-xdist: outcomes cross from its workers, and so does what they had planned."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     laws = chosen("straight_through.output", "rotation.output")
     done = pytester.runpytest_subprocess(*LAWS, "-n", "1", "--vq-target", "faulty.raises", *laws)
     done.stdout.fnmatch_lines(["faulty.raises: 2 planned = 1 held + 0 broken + * + 1 crashed + 0 not run"])

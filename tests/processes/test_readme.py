@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.strip() for line in README.splitlines() if re.match(r"    (python3|pip|pytest|vq-check) ", line)]
 SET_UP, TESTS = (line for line in COMMANDS if line.startswith("python3"))
