@@ -255,7 +255,7 @@ def test_a_dead_code_is_replaced_by_a_token_of_the_batch(implementation, subject
 
 def assert_is_a_token(code, tokens):
     nearest = np.abs(tokens - code).max(axis=1).argmin()
-    assert_within("the replaced code", code, tokens[nearest], 0.0)
+    assert_within("code in the dead one's place", code, tokens[nearest], 0.0)
 
 
 @law(

@@ -33,6 +33,10 @@ class Book(nn.Module):
         smooth = (self.counts + self.eps) / (total + size * self.eps) * total
         used = chosen.sum(0) > 0
         self.codes.copy_(torch.where(used[:, None], self.sums / smooth[:, None], self.codes))
+        dead = self.counts < self.dead_below
+        drawn = x[torch.randint(len(x), (int(dead.sum()),))]
+        self.codes[dead] = drawn
+        self.sums[dead], self.counts[dead] = self.codes[dead] * self.dead_below, self.dead_below
 
 
 class Quantizer(nn.Module):
@@ -56,6 +60,7 @@ FAULTS = {
     "ema.codes": ("total + size * self.eps", "total + self.eps"),
     "ema.statistics": ("chosen.T @ x, alpha=1 - self.gamma", "chosen.T @ x, alpha=self.gamma"),
     "ema.fresh": ("torch.ones(size)", "torch.zeros(size)"),
+    "replace.token": ("self.codes[dead] = drawn", "pass"),
     "heads.decode": ("return self.book.codes[indices]", "return -self.book.codes[indices]"),
 }
 

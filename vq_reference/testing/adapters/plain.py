@@ -137,6 +137,21 @@ def beyond(codes: Any, before: Any, tokens: Any) -> Any:
     return np.maximum(np.abs(codes) - most, 0)
 
 
+def replaced(reads: Any, below: float) -> Any:
+    """Return the last code as it was read when it had first come below that, and as it was at the end if it never has.
+
+    reads: codes, (G, K, D), after each step.
+    """
+    found = [codes[0, -1] for codes in reads]
+    return next((code for code in found if (code < below).all()), found[-1])
+
+
+def closest(tokens: Any, code: Any) -> Any:
+    """Return the token that is nearest to a code."""
+    held = np.asarray(tokens)
+    return held[np.abs(held - code).max(axis=1).argmin()]
+
+
 def summed(codes: Any, indices: Any) -> Any:
     """Return the sum of the codes that indices, (N, L), name in the tables of so many layers; index -1 adds nothing."""
     total: Any = 0.0

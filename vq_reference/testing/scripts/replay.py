@@ -68,6 +68,7 @@ class Replay:
         self._wanted: Any = None
         self._codes: tuple[str, Array] | None = None  # those that were read last
         self._x = ""  # the tokens of the last call
+        self.tokens = ""  # those of them that are no padding
         for i, step in enumerate(trace.steps):
             take = {"call": self._call, "decode": self._decode}.get(step.did)
             if take:
@@ -89,6 +90,11 @@ class Replay:
         ours = list(_ours("\n".join([*written, used])))
         library = [each for each in LIBRARY if re.search(rf"\b{each.split()[-1]}\b", "\n".join(ours))]
         return "\n".join([*library, *imports, "\n", *ours, *written, *makers, *numbers, "", steps, end])
+
+    @property
+    def far(self) -> float:
+        """Where the last code was placed, which no token is near to."""
+        return float(self._wanted.layer.codes[0, -1].min())
 
     def use(self, function: Callable[..., Any] | None) -> str:
         """Define or import a function, and return the expression that names it."""
@@ -168,6 +174,7 @@ class Replay:
         arguments += ["autocast=True"] if layer.autocast else []
         arguments += [f"compiled=compiled_layer_{number}"] if layer.compiled is not None else []
         self._steps.append(f"{name} = called({', '.join(arguments)})")
+        self.tokens = self._x if given["mask"] is None else f"{self._x}[{self.number(given['mask'], 'mask')}]"
         if step.gave is not None:
             self.replies.append(name)
             self.values += _of_reply(name, step.gave, x)

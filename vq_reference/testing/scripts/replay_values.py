@@ -24,6 +24,7 @@ KINDS = {
 JACOBIAN = "∂output/∂x"
 FINITE = "finite "
 DIFFER = r"whether the last (\d+) codes differ"
+REPLACED = "code in the dead one's place"
 # what has no distance → how it is read from the last reply
 OF_A_REPLY = {
     "dtype of the output": "{}['dtypes'][0]",
@@ -64,6 +65,11 @@ def compared(replay: Replay, error: LawBroken) -> Iterator[tuple[str, str]]:
     if differ := re.fullmatch(DIFFER, error.what):
         codes = next(value.text for value in reversed(replay.values) if value.kind == "codes")
         yield f"np.asarray(len(np.unique({codes}[0, -{differ[1]}:], axis=0)) > 1)", ""
+        return
+    if error.what == REPLACED:  # drawn at random: by any of the tokens, when it first is
+        reads = ", ".join(value.text for value in replay.values if value.kind == "codes")
+        code = f"replaced([{reads}], {replay.far / 2})"
+        yield code, f"closest({replay.tokens}, {code})"
         return
     alike = [value for value in reversed(replay.values) if value.kind == kind_of(error.what)]
     for value in alike:
