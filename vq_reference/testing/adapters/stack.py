@@ -33,7 +33,7 @@ def with_stack(lasting: Lasting | None, make: Make, codes: str, reading: Reading
         values = np.array(wanted.stack.codes)
         with torch.random.fork_rng(devices=()):
             # what is no code is drawn alike for one stack, whose copies laws compare, and otherwise for another
-            torch.manual_seed(zlib.crc32(values.tobytes()))
+            torch.default_generator.manual_seed(zlib.crc32(values.tobytes()))
             module = make(wanted.stack)
         _place(module, codes, values)
         return LastingTorch(module, access)
