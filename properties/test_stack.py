@@ -1,6 +1,7 @@
 """Residual stacks: the sum of the layers' codes, and the declared flow of gradients through the residuals."""
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from vq_reference import loss, nearest
@@ -8,7 +9,7 @@ from vq_reference.testing import bounds
 from vq_reference.testing.adapters.lasting import Start, Use
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
-from vq_reference.testing.stacks import codes_at, losses, residuals, rounding
+from vq_reference.testing.stacks import codes_at, losses, residuals, rounding, where_codes_lie
 from vq_reference.testing.strategies_lasting import stack_subjects, start
 
 SOURCE = "Zeghidour et al., SoundStream, arXiv 2107.03312, §III-C"
@@ -90,6 +91,35 @@ def test_each_layers_commitment_reaches_the_input_as_declared(implementation, su
     assert_within(f"gradient of loss {layer} at x", at_x, expected, bound)
 
 
+@law(
+    "stack.codes",
+    level="must",
+    source=SOURCE + ": each layer is trained on its own residual",
+    needs=STACK | {"stack:trained"},
+    subject=stack_subjects(),
+    data=st.data(),
+)
+def test_each_layers_loss_trains_its_own_codes_and_no_others(implementation, subject, data):
+    """The loss of layer i pulls its own codes by w·2(q_i − r_i)/(N·D), and no other layer's; the output pulls none."""
+    stack = subject.wanted.stack
+    assume(stack.trained)
+    layer = data.draw(st.integers(0, len(stack.codes) - 1), label="layer whose loss is followed")
+    starts = [float(i == layer) for i in range(len(stack.codes))]
+    made, reply, u = called(implementation, subject, begin=start(subject.x, starts))
+    r, q = residuals(stack, subject.x, reply.indices)[layer], codes_at(stack, reply.indices)[layer]
+    _, at_q = loss.vjp(r, q, 1.0, stack.beta, stack.commitment_weight)
+    sums = bounds.gamma(len(r) + 8, u) * (np.abs(r) + np.abs(q)) + rounding(stack, subject.x, reply.indices, u)
+    off = 2 * stack.commitment_weight / r.size * sums
+    for name, lies in where_codes_lie(made.state(), stack.codes).items():
+        arrived = reply.reached.parameters.get(name)
+        shape = made.state()[name].shape
+        expected, bound = np.zeros(shape), np.zeros(shape)
+        if layer in lies:
+            for whole, entries in ((expected, at_q), (bound, off)):
+                lies[layer](whole)[...] = nearest.gather_vjp(reply.indices[:, layer], entries, len(stack.codes[layer]))
+        assert_within(f"gradient at {name}", np.zeros(shape) if arrived is None else arrived, expected, bound)
+
+
 @law("stack.decode", level="must", source=SOURCE, needs=STACK | {"decode"}, subject=stack_subjects(layers=(2, 3)))
 def test_decoding_a_stack_sums_the_codes(implementation, subject):
     """Decoding the indices of a stack gives the sum of its layers' codes."""
@@ -100,11 +130,14 @@ def test_decoding_a_stack_sums_the_codes(implementation, subject):
     )
 
 
-@law("stack.eval", level="must", source=SOURCE, needs=STACK, subject=stack_subjects())
-def test_a_stack_replies_in_eval_as_in_training(implementation, subject):
+@law("stack.eval", level="must", source=SOURCE, needs=STACK, subject=stack_subjects(), with_grad=st.booleans())
+def test_a_stack_replies_in_eval_as_in_training(implementation, subject, with_grad):
     """Without dropout, and with codes that no average moves, a stack replies in eval as in training."""
     _, first, u = called(implementation, subject, begin=start(subject.x, [1.0] * len(subject.wanted.stack.codes)))
-    _, second, _ = called(implementation, subject, Use(training=False))
+    _, second, _ = called(implementation, subject, Use(training=False, with_grad=with_grad))
+    if implementation.lasting.loss_in_eval:
+        for i, (_, bound) in enumerate(losses(subject.wanted.stack, subject.x, first.indices, u)):
+            assert_within(f"loss of layer {i}", second.losses[i], first.losses[i], 2 * bound)
     assert_within("indices", second.indices, first.indices, 0.0)
     assert_within(
         "output", second.output, first.output, 2 * rounding(subject.wanted.stack, subject.x, first.indices, u)

@@ -24,6 +24,7 @@ WRONG = {
     "stack.nearest": ("flat = left.reshape", "flat = x.reshape"),
     "stack.losses": ("losses.append(self.commitment_weight * loss)", "losses.append(loss)"),
     "stack.flow": ("left - q.detach()\n", "left - (left + (q - left).detach())\n"),
+    "stack.codes": ("left - q.detach()\n", "left - q\n"),
     "stack.gain": ("total + (x - x.detach())", "total + len(losses) * (x - x.detach())"),
     "stack.decode": (
         "zip(self.codebooks, indices.unbind(dim=-1)",
@@ -55,7 +56,7 @@ def example(pytestconfig, tmp_path, monkeypatch):
 
 def failing(made):
     its = [law for law in LAWS.values() if law.id.startswith(("stack", "state.history")) and not made.lacks(law.needs)]
-    assert len(its) == 8
+    assert len(its) == 8 + ("stack:trained" in made.capabilities)
     return [o.law for o in (judge(law, made, "quick", None)[0] for law in its) if o.verdict in FAULTS]
 
 
@@ -69,7 +70,7 @@ def test_a_law_sees_its_fault(law, example):
     assert first_failure(LAWS[law], faulty.adapter()) is not None
 
 
-@pytest.mark.parametrize("law", ["stack.flow", "stack.decode"])
+@pytest.mark.parametrize("law", ["stack.flow", "stack.decode", "stack.codes"])
 def test_a_script_shows_the_fault_and_holds_on_the_mended_stack(law, example, tmp_path):
     name = f"stack_mended_in_{law.replace('.', '_')}"
     found = judge(LAWS[law], example(name, *WRONG[law]).adapter(), "quick", None)[0].counterexample
@@ -78,6 +79,119 @@ def test_a_script_shows_the_fault_and_holds_on_the_mended_stack(law, example, tm
     example(name)
     mended = alone(found.script, tmp_path)
     assert [each.returncode for each in (bad, mended)] == [1, 0], (bad, mended)
+
+
+def test_a_stack_that_is_called_in_a_way_of_its_own_has_a_script_too(example, tmp_path):
+    faulty = example("stack_called", *WRONG["stack.flow"])
+    made = torch_quantizer(
+        lambda asked: faulty.ResidualQuantizer(
+            asked.dim, asked.codebook_size, asked.layers, asked.beta, asked.commitment_weight
+        ),
+        "codebooks",
+        indices="... 1",
+        loss_shape=(1,),
+        decode="decode",
+        call=lambda module, x: module.forward(x),
+        stack=True,
+    )
+    found = judge(LAWS["stack.flow"], made, "quick", None)[0].counterexample
+    assert found.script, found.no_script
+    bad = alone(found.script, tmp_path)
+    example("stack_called")
+    mended = alone(found.script, tmp_path)
+    assert [each.returncode for each in (bad, mended)] == [1, 0], (bad, mended)
+
+
+DEEP = {
+    "the output trains later codes": ("total + q.detach()", "total + (q if losses[1:] else q.detach())"),
+    "later codes are not trained": ("left.detach() - q)", "left.detach() - (q.detach() if losses else q))"),
+    "later losses are 0 in eval": (
+        "losses.append(self.commitment_weight * loss)",
+        "losses.append(self.commitment_weight * loss * (self.training or not losses))",
+    ),
+    "without gradients the first codebook serves all": (
+        "for codebook in self.codebooks",
+        "for codebook in self.codebooks if torch.is_grad_enabled() else [self.codebooks[0]] * len(self.codebooks)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", DEEP)
+def test_what_only_later_layers_show_is_seen(fault, example):
+    faulty = example(f"stack_deep_{list(DEEP).index(fault)}", *DEEP[fault])
+    law = LAWS["stack.codes" if "codes" in fault else "stack.eval"]
+    assert first_failure(law, faulty.adapter()) is not None
+
+
+class Own(nn.Module):
+    """A stack in the widest dtypes and the rarest forms: sums of squares, a list of losses, none in eval."""
+
+    def __init__(self, asked, summed=False, straight=False, shared=False):
+        super().__init__()
+        layers = [nn.Embedding(asked.codebook_size, asked.dim) for _ in range(asked.layers)]
+        self.books = nn.ModuleList(layers[:1] * asked.layers if shared else layers)
+        self.asked, self.summed, self.straight = asked, summed, straight
+
+    def forward(self, x):
+        """Return output, indices (..., L), and a list of losses."""
+        total, left, chosen, losses = torch.zeros_like(x), x, [], []
+        for book in self.books:
+            indices = torch.cdist(left, book.weight, compute_mode="donot_use_mm_for_euclid_dist").argmin(-1)
+            q = book(indices)
+            loss = (left.detach() - q).square() + self.asked.beta * (left - q.detach()).square()
+            losses.append(self.asked.commitment_weight * (loss.sum() if self.summed else loss.mean()))
+            step = left + (q - left).detach() if self.straight else q.detach()
+            total, left = total + step, left - step
+            chosen.append(indices)
+        output = total if self.straight else total + (x - x.detach())
+        return output, torch.stack(chosen, -1), losses if self.training else None
+
+
+def own(dtype="float64", reduction="mean", flow="identity", **parts):
+    return torch_quantizer(
+        lambda asked: Own(asked, **parts),
+        "books.*.weight",
+        indices="... 1",
+        loss_at=lambda returned: returned[2] if returned[2] is None else torch.stack(list(returned[2])),
+        loss_shape=(1,),
+        loss_reduction=reduction,
+        eval_loss="zero",
+        stack=True,
+        stack_flow=flow,
+        dtype=dtype,
+    )
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: own(),
+        lambda: own(dtype="float32", reduction="sum", summed=True),
+        lambda: own(flow="none", straight=True),
+    ],
+    ids=["float64", "sums", "the first loss alone"],
+)
+def test_a_right_stack_in_a_rare_form_breaks_no_law_of_stacks(made):
+    its = [law for law in LAWS.values() if law.id.startswith("stack.") and not made().lacks(law.needs)]
+    outcomes = [judge(law, made(), "quick", None)[0] for law in its]
+    assert not [f"{o.law}: {o.message}" for o in outcomes if o.verdict in FAULTS]
+
+
+def test_layers_that_share_one_codebook_are_refused():
+    with pytest.raises(DeclarationContradicted, match="layers that share one codebook"):
+        own(shared=True)
+
+
+@pytest.mark.parametrize("given", [{"eval_as_training": False}, {"loss_value": lambda reference: 1.0}])
+def test_what_no_law_of_stacks_allows_for_is_refused(given):
+    with pytest.raises(ValueError, match="expected a loss of two halves, and that eval is as training"):
+        torch_quantizer(lambda asked: Own(asked), "books.*.weight", indices="... 1", stack=True, **given)
+
+
+def test_layers_in_a_path_without_a_stack_are_refused():
+    """The other layers would not be judged, and nothing would say so."""
+    with pytest.raises(ValueError, match=r"\* is the number of a layer: expected stack=True"):
+        torch_quantizer(lambda wanted: nn.Identity(), "layers.*.embed")
 
 
 class Layer(nn.Module):

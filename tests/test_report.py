@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -85,6 +87,11 @@ class ShortensExtremes(OracleLayer):
         return answer._replace(output=np.where(lost, 0.0, answer.output))
 
 
+def unweighted(reference):
+    """A loss that takes no weight."""
+    return OracleLayer(replace(reference, commitment_weight=1.0))
+
+
 def subject(layer, name="some.Target") -> Implementation:
     return replace(oracle(), name=name, build=layer)
 
@@ -109,6 +116,7 @@ def result_of(outcomes, target="some.Target"):
     return Result(Plan(target, tuple(outcome.law for outcome in outcomes), "quick"), VERSIONS, outcomes)
 
 
+HALVES = ("loss.codebook_half", "loss.encoder_half")
 HALF_MISSING = ("loss.any_estimator", "loss.codebook_half", "loss.encoder_half", "loss.formula", "rotation.proper")
 
 
@@ -172,6 +180,25 @@ def test_the_report_of_laws_that_crashed_were_not_run_or_hold_against_expectatio
     assert_snapshot("report_of_trouble", printed(results, width=100))
 
 
+def test_what_every_law_meets_is_said_once():
+    """A layout that does not fit makes each call fail."""
+    laws_met = ("call.eval", "call.input", "loss.formula")
+    outcomes = [Outcome(law, "must", "A sentence.", Verdict.CRASHED, "the shape does not fit") for law in laws_met]
+    said = printed({"some.Target": result_of(outcomes)})
+    assert said.count("the shape does not fit") == 1
+    assert "! call.*, loss.formula (must) on some.Target" in said
+
+
+def test_where_scripts_were_written_the_report_names_the_file(half_missing):
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    found = [o for o in half_missing.outcomes if o.law == "loss.formula"]
+    shown = [replace(o, counterexample=replace(o.counterexample, script="pass")) for o in found]
+    results = {"some.Target 1.0": result_of(shown)}
+    report.show(console, results, False, Path("broken"))
+    (name,) = re.findall(r"a script that shows this alone: (\S+)", console.file.getvalue())
+    assert [name] == [f"broken/{file}" for file, _ in record.scripts(results)]
+
+
 def test_five_runs_fit_in_eighty_columns():
     """Longer names than fit beside each other are numbered, and no line is broken."""
     outcomes = [
@@ -193,8 +220,9 @@ def test_five_runs_fit_in_eighty_columns():
         (HalfMissing, HALF_MISSING, "loss.encoder_half", "encoder share 0"),
         (HalfMissing, HALF_MISSING, "loss.any_estimator", "encoder share 0"),
         (HalfMissing, ("loss.formula",), "loss.formula", "encoder share 0"),
-        (NoLoss, ("loss.codebook_half", "loss.encoder_half"), "loss.encoder_half", "no loss at all"),
+        (NoLoss, HALVES, "loss.encoder_half", "no loss at all"),
         (Sum, ("loss.formula", "loss.encoder_half"), "loss.formula", "squares summed over the width"),
+        (unweighted, ("loss.formula", *HALVES), "loss.formula", "the loss does not depend on commitment_weight"),
         (OffByOne, ("rotation.output",), "rotation.output", None),
     ],
 )

@@ -218,3 +218,24 @@ def test_a_global_generator_of_numpys_of_another_kind_is_put_back():
         assert np.random.get_bit_generator().state == before
     finally:
         np.random.set_bit_generator(usual)
+
+
+class Rebinds(nn.Module):
+    """Puts another dict in the place of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.calls = nn.Linear(3, 3), 0
+
+    def forward(self, x):
+        self.__dict__ = dict(self.__dict__)
+        self.calls += 1
+        return self.linear(x) * self.calls
+
+
+def test_a_module_that_rebinds_its_dict_is_put_back():
+    module = Rebinds()
+    before = vars(module)
+    assert check_gradient(module, X).agrees
+    assert vars(module) is before
+    assert module.calls == 0

@@ -142,7 +142,7 @@ def test_a_module_of_the_current_folder_is_run_and_described(check, tmp_path, mo
     assert described.exit_code == HELD
     assert f"from {name} import Quantizer" in described.output
     done = check("run", f"{name}:adapter", "--profile", "quick", "--law", "rotation.proper", "--json", "run.json")
-    assert done.exit_code == HELD, done.stderr
+    assert done.exit_code == COULD_NOT_RUN, done.stderr
     assert f"{name}:adapter: 1 planned = 0 held + 0 broken + 1 not applicable" in done.output
     (law,) = json.loads((tmp_path / "run.json").read_text("utf-8"))["runs"][0]["laws"]
     assert law["message"] == f"{name}:adapter does not declare the rotation trick"
@@ -187,3 +187,11 @@ def test_a_folder_that_holds_another_vq_reference_does_not_replace_the_one_that_
     monkeypatch.chdir(tmp_path)
     done = check("run", "mine:layer", "--law", "loss.formula", "--profile", "quick")
     assert done.exit_code == HELD, done.output
+
+
+def test_a_run_in_which_no_law_applies_has_checked_nothing(check):
+    done = check("run", "reference.oracle", "--law", "ema.*", "--profile", "quick")
+    assert done.exit_code == COULD_NOT_RUN
+    said = " ".join(done.output.split())
+    assert "no law applies, nothing was checked" in said
+    assert "no law that was chosen applies to reference.oracle" in said

@@ -203,7 +203,7 @@ def run(
     """Run the laws on one or more implementations. This executes their code, in child processes.
 
     Exit code 0: every must-law held, does not apply, or was expected to break. 1: one did not, or a law was not run.
-    2: the run could not begin.
+    2: the run could not begin, or none of the laws applies.
     """
     catalogue = laws()
     try:
@@ -231,9 +231,11 @@ def run(
     if drafted:
         drafted.write_text(draft(columns.values()), encoding="utf-8")
     record.write(columns, strict, json_file, junit, scripts)
-    report.show(console, columns, strict)
+    report.show(console, columns, strict, scripts)
     if any(result.account.fails(strict) for result in columns.values()):
         raise typer.Exit(BROKEN)
+    if all(result.account.is_empty for result in columns.values()):
+        raise _stop(f"no law that was chosen applies to {', '.join(columns)}: nothing was checked")
 
 
 @app.command()

@@ -62,7 +62,8 @@ def _named(function: Any, names: Iterable[str]) -> Iterator[Bound]:
             for name in names:
                 bound = getattr(module, name, None)
                 if isinstance(bound, FunctionType) and bound.__module__ == module.__name__:
-                    yield Bound(bound.__name__, " ".join((inspect.getdoc(bound) or "").split()))
+                    said = (inspect.getdoc(bound) or "").partition(">>>")[0]  # an example derives nothing
+                    yield Bound(bound.__name__, " ".join(said.split()))
 
 
 def _filling(function: Any, fields: set[str]) -> list[str]:

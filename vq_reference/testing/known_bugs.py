@@ -27,6 +27,7 @@ RATIOS: dict[str, Callable[[SimVQ], float]] = {
     "β": lambda layer: layer.beta,
     "1/β": lambda layer: 1 / layer.beta if layer.beta else np.inf,
     "1/(1 + β)": lambda layer: 1 / (1 + layer.beta),
+    "1/w": lambda layer: 1 / layer.commitment_weight if layer.commitment_weight else np.inf,
     "D": lambda layer: float(layer.transform[-1].weight.shape[0]),
 }
 ANY = ""
@@ -87,6 +88,12 @@ KNOWN_BUGS = (
         "a sum over D where the formula has a mean",
         "",
         {"loss.formula": "D", "loss.encoder_half": "D", "loss.codebook_half": "D"},
+    ),
+    KnownBug(
+        "the loss does not depend on commitment_weight",
+        "a module that takes no such weight: then declare loss_weights=lambda wanted: (1.0, wanted.beta)",
+        "",
+        {"loss.weight": ANY, "loss.formula": "1/w", "loss.encoder_half": "1/w", "loss.codebook_half": "1/w"},
     ),
     KnownBug(
         "no estimator",
@@ -153,7 +160,8 @@ KNOWN_BUGS = (
     ),
     KnownBug(
         "distances through the expanded square",
-        "torch.cdist above 25 rows, in every release of vector-quantize-pytorch: an offset drowns the distances",
+        "‖x‖² − 2x·c + ‖c‖², which torch.cdist takes above 25 rows and so every release of vector-quantize-pytorch: an "
+        "offset drowns the distances",
         "",
         {"nearest.offset": ANY},
         frozenset({"nearest.choice"}),

@@ -107,7 +107,12 @@ def scripts(results: Mapping[str, Result]) -> Iterator[tuple[str, str]]:
     for name, result in results.items():
         for outcome in result.outcomes:
             if outcome.counterexample and outcome.counterexample.script:
-                yield re.sub(r"[^\w.-]+", "_", f"{name}-{outcome.law}") + ".py", outcome.counterexample.script
+                yield script_name(name, outcome), outcome.counterexample.script
+
+
+def script_name(name: str, outcome: Outcome) -> str:
+    """Return the name of the file for the script of a law that broke in the run of that name."""
+    return re.sub(r"[^\w.-]+", "_", f"{name}-{outcome.law}") + ".py"
 
 
 def write(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vq_reference.testing.known_bugs import nearest_known_bug
+from vq_reference.testing.record import script_name
 from vq_reference.testing.runner import Result
 from vq_reference.testing.verdict import Outcome, Verdict
 
@@ -32,11 +34,14 @@ INDENT = 2
 FEW = 2
 
 
-def show(console: Console, results: Mapping[str, Result], strict: bool) -> None:
-    """Print the laws as rows and the runs as columns, then what broke, then one account for each run."""
+def show(console: Console, results: Mapping[str, Result], strict: bool, scripts: Path | None = None) -> None:
+    """Print the laws as rows and the runs as columns, then what broke, then one account for each run.
+
+    scripts: the folder that they were written to.
+    """
     console.print(table(results, console.width))
     for alike in _alike(results).values():
-        console.print(Padding(failure(alike), (0, 0, 1, 0)))
+        console.print(Padding(failure(alike, scripts), (0, 0, 1, 0)))
     for reasons, names in _inapplicable(results).items():
         lines = [Text(f"{len(laws):>3}  {why}: {', '.join(_by_family(laws))}") for why, laws in reasons]
         console.print(_block("– not applicable", "dim", f" on {', '.join(names)}, for want of", lines))
@@ -46,6 +51,7 @@ def show(console: Console, results: Mapping[str, Result], strict: bool) -> None:
         failed = sum(outcome.fails(strict) for outcome in result.outcomes)
         demanded = "laws" if strict else "must-laws"
         end = f"[bold red]{failed} failed[/]" if failed else f"[green]all {demanded} held or were expected to break[/]"
+        end = "[bold yellow]no law applies, nothing was checked[/]" if result.account.is_empty else end
         console.print(f"[bold]{name}[/]: {result.account}; {end}", soft_wrap=True, highlight=False)
 
 
@@ -116,7 +122,9 @@ def _alike(results: Mapping[str, Result]) -> dict[tuple[str, ...], list[tuple[st
                 key: tuple[str, ...] = (outcome.verdict.value, name, outcome.message)
             elif outcome.verdict is Verdict.EXPECTED or outcome.holds_unexpectedly:
                 key = (outcome.verdict.value, name, outcome.expectation)
-            elif outcome.verdict in (Verdict.BROKEN, Verdict.CRASHED):
+            elif outcome.verdict is Verdict.CRASHED:  # a declaration that does not fit is met by every law
+                key = (outcome.verdict.value, outcome.message)
+            elif outcome.verdict is Verdict.BROKEN:
                 key = (outcome.verdict.value, outcome.law, outcome.message)
             else:
                 continue
@@ -124,12 +132,12 @@ def _alike(results: Mapping[str, Result]) -> dict[tuple[str, ...], list[tuple[st
     return groups
 
 
-def failure(alike: Alike) -> Group:
+def failure(alike: Alike, scripts: Path | None) -> Group:
     """Return the report of one fault: what the law says, on what it broke, by which numbers, and what it looks like."""
-    _, result, outcome = alike[0]
+    name, result, outcome = alike[0]
     sign, style = SIGNS[outcome.verdict]
     names = ", ".join(dict.fromkeys(name for name, _, _ in alike))
-    laws = ", ".join(dict.fromkeys(outcome.law for _, _, outcome in alike))
+    laws = ", ".join(_by_family(list(dict.fromkeys(outcome.law for _, _, outcome in alike))))
     if outcome.verdict is Verdict.NOT_RUN:
         return _block(f"{sign} {len(alike)} laws not run", style, f" on {names}", [Text(outcome.message)])
     if outcome.holds_unexpectedly:
@@ -137,7 +145,8 @@ def failure(alike: Alike) -> Group:
         return _block(f"{sign} {laws}", "bold red", f" on {names}", [Text(said)])
     if outcome.verdict is Verdict.EXPECTED:
         return _block(f"{sign} {laws}", style, f" on {names}", [Text(f"expected: {outcome.expectation}")])
-    return _block(f"{sign} {laws}", style, f" ({outcome.level}) on {names}", list(_said(outcome, result)))
+    script = "--scripts DIR" if scripts is None else str(scripts / script_name(name, outcome))
+    return _block(f"{sign} {laws}", style, f" ({outcome.level}) on {names}", list(_said(outcome, result, script)))
 
 
 Reasons = tuple[tuple[str, tuple[str, ...]], ...]
@@ -172,7 +181,7 @@ def _block(head: str, style: str, rest: str, lines: Sequence[Text]) -> Group:
     return Group(Text.assemble((head, style), rest), *(Padding(line, (0, 0, 0, INDENT)) for line in lines))
 
 
-def _said(outcome: Outcome, result: Result) -> Iterator[Text]:
+def _said(outcome: Outcome, result: Result, script: str) -> Iterator[Text]:
     yield Text(outcome.sentence, style="bold")
     yield Text(", ".join(f"{name} {version}" for name, version in result.versions.items()), style="dim")
     found = outcome.counterexample
@@ -198,4 +207,4 @@ def _said(outcome: Outcome, result: Result) -> Iterator[Text]:
     bug = nearest_known_bug(outcome.law, result.outcomes)
     if bug:
         yield Text(f"nearest known bug: {bug}", style="bold")
-    yield Text("a script that shows this alone: --scripts DIR" if found.script else f"no script: {found.no_script}")
+    yield Text(f"a script that shows this alone: {script}" if found.script else f"no script: {found.no_script}")

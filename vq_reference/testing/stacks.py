@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from vq_reference.testing import bounds
 from vq_reference.testing.adapters.lasting import LastingLayer, Reply, Start
 from vq_reference.testing.choice_of_heads import decided
 from vq_reference.testing.measure import assert_within
+from vq_reference.testing.strategies import NotApplicable
 from vq_reference.vector_quantize import VectorQuantize
 
 
@@ -25,6 +27,38 @@ def stack_as_it_is(wanted: ResidualStack, layer: LastingLayer) -> ResidualStack:
 def codes_at(stack: ResidualStack, indices: Array) -> list[Array]:
     """Return q_i, (N, D), of each layer; 0 where it was dropped."""
     return [np.where(indices[:, i, None] >= 0, codes[indices[:, i]], 0.0) for i, codes in enumerate(stack.codes)]
+
+
+def where_codes_lie(
+    state: Mapping[str, Array], codes: Sequence[Array]
+) -> dict[str, dict[int, Callable[[Array], Array]]]:
+    """Return name of a parameter → layer → what cuts that layer's codes, (K, D), from it, told by their values.
+
+    Raises NotApplicable where the codes of a layer are no parameter, but made of some.
+    """
+    found: dict[str, dict[int, Callable[[Array], Array]]] = {}
+    left = dict(enumerate(codes))
+    for name, value in state.items():
+        if value.ndim < 2:
+            continue
+        for table in np.ndindex(value.shape[:-2]):
+            for cut in (partial(_table, at=table), partial(_turned, at=table)):
+                layer = next((i for i, each in left.items() if np.array_equal(cut(value), each)), None)
+                if layer is not None:
+                    del left[layer]
+                    found.setdefault(name, {})[layer] = cut
+                    break
+    if left:
+        raise NotApplicable("its codes are no parameters, but made of some")
+    return found
+
+
+def _table(whole: Array, at: tuple[int, ...]) -> Array:
+    return np.asarray(whole[at])
+
+
+def _turned(whole: Array, at: tuple[int, ...]) -> Array:
+    return _table(whole, at).T
 
 
 def residuals(stack: ResidualStack, x: Array, indices: Array) -> list[Array]:

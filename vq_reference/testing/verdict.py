@@ -118,6 +118,11 @@ class Account:
         difference.subtract(outcome.law for outcome in self.outcomes)
         return sorted(law for law, times in difference.items() if times)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no law that was planned applies: what holds then holds of nothing."""
+        return all(outcome.verdict is Verdict.NOT_APPLICABLE for outcome in self.outcomes)
+
     def fails(self, strict: bool) -> bool:
         """Say whether the run fails: by one of its outcomes, or because the account does not balance."""
         return bool(self.unaccounted) or any(outcome.fails(strict) for outcome in self.outcomes)

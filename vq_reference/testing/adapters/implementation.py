@@ -46,7 +46,7 @@ FOLLOWING = {
     "trained_codes": "codes, or a transform of them, that a gradient trains",
     "euclidean": "a choice by Euclidean distance",
     "padding": "a mask over padding, or lengths",
-    "kept": "layers, or stacks of them, that can be copied, saved and called again and again",
+    "kept": "layers that last from call to call, or a stack: average= or stack=True of torch_quantizer",
     "averages": "codes that are moving averages, in such layers or stacks",
 }
 

@@ -16,7 +16,7 @@ from vq_reference.vector_quantize import VectorQuantize
 
 # What the strategies of such layers draw only where it is offered, and what laws of them may need.
 LASTING = {
-    "lasting": "layers that can be copied, saved and called again and again",
+    "lasting": "layers that last from call to call: average= of torch_quantizer",
     "trained": "codes that a gradient trains",
     "directional": "directional reparameterization",
     "ema": "codes that are moving averages",
@@ -36,7 +36,7 @@ LASTING = {
     "cast:autocast": "computation under autocast",
     "cast:float64": "conversion to float64",
     "checkpoint": "activation checkpointing",
-    "stack": "a residual stack, which can be copied, saved and called again and again",
+    "stack": "a residual stack: stack=True of torch_quantizer",
     "stack:frozen": "a residual stack of codes that no gradient trains",
     "stack:trained": "a residual stack of codes that a gradient trains",
     "stack:ema": "a residual stack of codes that are moving averages",

@@ -70,7 +70,9 @@ class MovingAverage:
         }
 
 
-def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Reading, loss_in_eval: bool) -> Lasting:
+def lasting_of(
+    average: MovingAverage, make: Make, codes: str, reading: Reading, loss_in_eval: bool, dtype: torch.dtype
+) -> Lasting:
     """Return how layers of a user's module are made.
 
     make: dim, codebook_size, weight of the encoder half → module. codes: path of the codes. reading: of
@@ -91,7 +93,7 @@ def lasting_of(average: MovingAverage, make: Make, codes: str, reading: Reading,
         _set(module, average, averaging)
         if wanted.placed:
             _place(module, average, codes, layer.codes[0], averaging.replace_below or 1.0)
-        return LastingTorch(module, access)
+        return LastingTorch(module, access, dtype)
 
     _require_that_it_moves(build, average)
     return Lasting(

@@ -24,7 +24,7 @@ from vq_reference.testing.adapters.module_script import module_script
 from vq_reference.testing.adapters.moving_average import MovingAverage, lasting_of
 from vq_reference.testing.adapters.places import Place, at, outline
 from vq_reference.testing.adapters.reading import Reading, reading_of, stack_reading_of
-from vq_reference.testing.adapters.stack import with_stack
+from vq_reference.testing.adapters.stack import Flow, with_stack
 from vq_reference.testing.adapters.tensors import array_of, set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
@@ -76,6 +76,7 @@ def torch_quantizer(
     sizes: tuple[int, int] | None = None,
     average: MovingAverage | None = None,
     stack: bool = False,
+    stack_flow: Flow = "identity",
     packages: Iterable[str] = (),
     dtype: str = "float32",
     device: str = "cpu",
@@ -113,11 +114,14 @@ def torch_quantizer(
     stack: whether `make` returns a residual stack of `wanted.layers`, for the laws of stacks, on the CPU. Its codes lie
     at one path, as (L, K, D), or each layer's at its own, with * for its number: "layers.*.embed". The layout of its
     indices has 1 for the axis of the layers, such as "... 1", and its loss is one number for each.
+    stack_flow: "none" where a residual is the input minus its own straight-through copy, on purpose: the loss of the
+    first layer alone then reaches the input.
     packages: distributions whose version belongs in the report. dtype, device: in what it computes, and where; the
     module is converted to that dtype unless its codes, at a path, have it already.
 
-    Raises ValueError for an instance whose loss weights are not given: they cannot be asked for; and for an average of
-    what cannot be built anew for each law. Raises DeclarationContradicted for a name that leads nowhere.
+    Raises ValueError for an instance whose loss weights are not given: they cannot be asked for; for an average of
+    what cannot be built anew for each law; and for a * in a path without a stack. Raises DeclarationContradicted for a
+    name that leads nowhere.
 
     >>> from vq_reference.nn import SimVQ
     >>> def make(wanted):
@@ -131,6 +135,8 @@ def torch_quantizer(
         raise ValueError(
             "loss_weights is not given for an instance: expected (a, b); `vq-check describe` measures them"
         )
+    if isinstance(codebook, str) and "*" in codebook and not stack:
+        raise ValueError(f"codebook is {codebook!r}, where * is the number of a layer: expected stack=True with it")
     paths, codebook = codebook, codebook.replace("*", "0") if isinstance(codebook, str) else codebook
     weights: Weights = loss_weights if callable(loss_weights) else (lambda _: loss_weights)
     layouts = Layouts.of(x, output, indices, loss_shape)
@@ -223,8 +229,10 @@ def torch_quantizer(
     if stack:
         if "straight_through" not in estimators:
             raise ValueError(f"stack is given, and estimator is {estimators}: expected straight_through among them")
-        reading = stack_reading_of(layouts, places, call, decode, freeze)
-        lasting = _stack(described, make, paths, reading, places, trained, torch_dtype)
+        if not eval_as_training or loss_value is not None:
+            raise ValueError("stack is given: expected a loss of two halves, and that eval is as training")
+        reading = stack_reading_of(layouts, places, call, decode, freeze, loss_reduction == "sum")
+        lasting = _stack(described, make, paths, reading, places, trained, stack_flow, torch_dtype)
         offered = {"stack", "stack:trained" if trained else "stack:frozen"}
         described = replace(described, capabilities=described.capabilities | offered, lasting=lasting)
     return described
@@ -261,7 +269,7 @@ def _lasting(
 
     names = (average.mask or "mask", average.lengths or "lengths")
     reading = reading_of(layouts, places, call, decode, names, described.loss_reduction == "sum")
-    return lasting_of(average, made, codebook, reading, described.eval_loss == "as training")
+    return lasting_of(average, made, codebook, reading, described.eval_loss == "as training", dtype)
 
 
 def _stack(
@@ -271,6 +279,7 @@ def _stack(
     reading: Reading,
     places: Sequence[Any],
     trained: bool,
+    flow: Flow,
     dtype: torch.dtype,
 ) -> Lasting:
     """Return how stacks are made: with β = 1, as for an average, where no gradient trains codes. Raises ValueError."""
@@ -295,7 +304,7 @@ def _stack(
         asked = Wanted(dim, size, "straight_through", *halves, layers=len(wanted.codes))
         return converted(make(asked), codebook.replace("*", "0"), dtype)
 
-    return with_stack(described.lasting, made, codebook, reading, described.eval_loss == "as training")
+    return with_stack(described.lasting, made, codebook, reading, flow, described.eval_loss == "as training", dtype)
 
 
 def versions_of(distributions: Iterable[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ A script holds the text of the functions without an underscore: of ours they use
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -50,14 +51,16 @@ def stack_reading_of(
     call: Callable[..., Any] | None,
     decode: str | Callable[[Any, Tensor], Tensor] | None,
     freeze: Callable[[Any], object] | None,
+    summed: bool,
 ) -> Reading:
     """Return how a residual stack is used, as `reading_of`. The 1 of the indices' layout is the axis of the layers."""
     axis, tokens, chosen = _laid(layouts, "a stack")
+    given = list(places)
     if [len(names) for names in chosen.axes].count(0) != 1:
         raise ValueError(f"indices is {str(layouts.indices)!r}: expected, with a stack, 1 for the axis of the layers")
     layers = chosen.axes.index(())
     lying = _lying(Layout(chosen.axes[:layers] + chosen.axes[layers + 1 :]))
-    used = partial(call_stack_declared, call=call, axis=axis, leading=_lying(tokens), places=list(places))
+    used = partial(call_stack_declared, call=call, axis=axis, leading=_lying(tokens), places=given, summed=summed)
     return Reading(
         partial(used, layers=layers, freeze=freeze),
         None
@@ -133,6 +136,7 @@ def call_stack_declared(
     axis: int,
     leading: Any,
     places: Any,
+    summed: bool,
     layers: int,
     freeze: Any,
 ) -> Given:
@@ -144,7 +148,10 @@ def call_stack_declared(
     returned = module(lying) if call is None else call(module, lying)
     output, indices, losses = (found_at(returned, place) for place in places)
     chosen = indices.movedim(layers, -1).reshape(*x.shape[:-1], indices.shape[layers])
-    return Given(output.movedim(axis, -1).reshape(x.shape), chosen, losses.reshape(-1))
+    losses = x.new_zeros(indices.shape[layers]) if losses is None else losses
+    losses = losses if isinstance(losses, Tensor) else torch.stack(list(losses))
+    losses = losses.reshape(-1) / (x.numel() if summed else 1)
+    return Given(output.movedim(axis, -1).reshape(x.shape), chosen, losses)
 
 
 def decode_stack_declared(module: Any, indices: Tensor, decode: Any, axis: int, leading: Any, layers: int) -> Tensor:
@@ -188,5 +195,8 @@ def codes_of_layers(module: Any, path: str) -> Any:
     """Return the codes of all layers, (L, K, D): they lie at one path, or each at its own, with * for its number."""
     if "*" not in path:
         return reached(module, path)
-    count = len(reached(module, path.partition(".*")[0]))
-    return torch.stack([codes_at(module, path.replace("*", str(i)))[0] for i in range(count)])
+    tables = [codes_at(module, path.replace("*", "0"))[0]]
+    with contextlib.suppress(AttributeError):  # as many as there are
+        while True:
+            tables.append(codes_at(module, path.replace("*", str(len(tables))))[0])
+    return torch.stack(tables)

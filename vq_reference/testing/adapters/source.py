@@ -114,10 +114,12 @@ def function(given: Callable[..., Any]) -> tuple[list[str], str]:
     of its arguments already is handed them. Raises NoScript for one that needs values of the function around it.
     """
     if isinstance(given, functools.partial):
-        if given.args or not is_plain(given.keywords):
-            raise NoScript(f"{given.func.__name__} is given what is no plain value")
+        if given.args:
+            raise NoScript(f"{given.func.__name__} is given arguments without their names")
         lines, name = function(given.func)
-        return ["import functools", *lines], f"functools.partial({name}, **{given.keywords!r})"
+        told = {key: _value(key, value) for key, value in given.keywords.items()}
+        lines = ["import functools", *lines, *(line for more, _ in told.values() for line in more)]
+        return lines, f"functools.partial({name}, {', '.join(f'{key}={text}' for key, (_, text) in told.items())})"
     name = getattr(given, "__name__", "")
     if not isinstance(given, types.FunctionType):
         raise NoScript(f"{given!r} is no plain function")
@@ -136,6 +138,18 @@ def function(given: Callable[..., Any]) -> tuple[list[str], str]:
             each.returns, each.decorator_list = None, []
     node = _Unannotated().visit(node)
     return [*lines, ast.unparse(node)], name
+
+
+def _value(name: str, value: Any) -> tuple[list[str], str]:
+    """Return the lines that an argument needs, and the expression that it is: plain, a function, or a list of both."""
+    if is_plain(value):
+        return [], repr(value)
+    if isinstance(value, list):
+        items = [_value(name, each) for each in value]
+        return [line for lines, _ in items for line in lines], f"[{', '.join(text for _, text in items)}]"
+    if callable(value):
+        return function(value)
+    raise NoScript(f"{name} is a {type(value).__name__}, which is no plain value")
 
 
 class _Unannotated(ast.NodeTransformer):

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,12 +17,21 @@ from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Wanted, WantedStack
 from vq_reference.testing.adapters.lasting_torch import CARRY, Access, LastingTorch
 from vq_reference.testing.adapters.reading import Reading, codes_of_layers, reached
-from vq_reference.testing.adapters.tensors import set_exactly
+from vq_reference.testing.adapters.tensors import array_of, set_exactly
 
 Make = Callable[[ResidualStack], nn.Module]
+Flow = Literal["identity", "none"]
 
 
-def with_stack(lasting: Lasting | None, make: Make, codes: str, reading: Reading, loss_in_eval: bool) -> Lasting:
+def with_stack(
+    lasting: Lasting | None,
+    make: Make,
+    codes: str,
+    reading: Reading,
+    flow: Flow,
+    loss_in_eval: bool,
+    dtype: torch.dtype,
+) -> Lasting:
     """Return how layers and stacks are made; stacks alone, if `lasting` is None.
 
     make: the wanted stack → module, whose codes are still to be set. codes: path of all codes, (L, K, D), or of each
@@ -36,10 +46,11 @@ def with_stack(lasting: Lasting | None, make: Make, codes: str, reading: Reading
             torch.default_generator.manual_seed(zlib.crc32(values.tobytes()))
             module = make(wanted.stack)
         _place(module, codes, values)
-        return LastingTorch(module, access)
+        return LastingTorch(module, access, dtype)
 
     _require_its_layers(build_stack)
-    return replace(lasting or Lasting(_no_layer, CARRY, loss_in_eval=loss_in_eval), build_stack=build_stack)
+    made = lasting or Lasting(_no_layer, CARRY, loss_in_eval=loss_in_eval)
+    return replace(made, build_stack=build_stack, flow=flow)
 
 
 def _no_layer(wanted: Wanted) -> LastingLayer:
@@ -50,13 +61,15 @@ def _place(module: nn.Module, path: str, values: np.ndarray) -> None:
     found = codes_of_layers(module, path)
     if tuple(found.shape) != values.shape:
         what = f"{tuple(found.shape)}, for {len(values)} layers of codes {values.shape[1:]}"
-        raise DeclarationContradicted("codebook", repr(path), what, "hand wanted.layers to the module")
+        raise DeclarationContradicted("codebook", repr(path), what, "(L, K, D) for wanted.layers layers")
     if "*" not in path:
         set_exactly(reached(module, path), values)
         return
     for i, each in enumerate(values):
         held = reached(module, path.replace("*", str(i)))
         set_exactly(held, np.broadcast_to(each, held.shape))
+    if not np.array_equal(array_of(codes_of_layers(module, path)), values):
+        raise DeclarationContradicted("codebook", repr(path), "layers that share one codebook", "each needs its own")
 
 
 def _require_its_layers(build_stack: Callable[[WantedStack], LastingLayer]) -> None:
@@ -65,4 +78,5 @@ def _require_its_layers(build_stack: Callable[[WantedStack], LastingLayer]) -> N
     reply = build_stack(WantedStack(ResidualStack(codes)))(np.ones((7, 5)))
     found = (reply.indices.shape, len(reply.losses))
     if found != ((7, 2), 2):
-        raise DeclarationContradicted("stack", "True", f"indices {found[0]}, {found[1]} losses for 7 tokens, 2 layers")
+        what = f"indices {found[0]}, {found[1]} losses for 7 tokens, 2 layers"
+        raise DeclarationContradicted("stack", "True", what, "one index a token and layer, and one loss a layer")

@@ -100,7 +100,8 @@ class Attributes:
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._saved = [
-            (vars(m), dict(vars(m)), [(vars(m)[table], dict(vars(m)[table])) for table in self.TABLES]) for m in modules
+            (m, vars(m), dict(vars(m)), [(vars(m)[table], dict(vars(m)[table])) for table in self.TABLES])
+            for m in modules
         ]
         # found once, since there is a run for every step: what is a tensor, where it lies, and what was compiled
         self._tensors: list[tuple[nn.Module, dict[str, Any] | None, str, Any]] = []
@@ -126,7 +127,9 @@ class Attributes:
 
     def put_back(self) -> None:
         """Give every module its attributes back, the very same objects."""
-        for held, attributes, tables in self._saved:
+        for module, held, attributes, tables in self._saved:
+            if vars(module) is not held:
+                module.__dict__ = held
             held.clear()
             held.update(attributes)
             for table, entries in tables:

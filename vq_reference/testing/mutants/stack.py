@@ -46,6 +46,14 @@ MUTANTS = (
         killed_by="stack.flow",
     ),
     Mutant(
+        "later-losses-train-earlier-codes",
+        STACK,
+        replace="residual = residual - q\n",
+        by="residual = residual - layer.decode(chosen).to(q.dtype)\n",
+        why="the code is not stopped in the residual: the losses of later layers pull the codes of earlier ones",
+        killed_by="stack.codes",
+    ),
+    Mutant(
         "decodes-layers-backwards",
         STACK,
         replace="zip(self.layers, indices.unbind(axis), strict=True)",

@@ -32,14 +32,14 @@ def lasting_script(opening: str, trace: Trace, lasting: Lasting, error: Exceptio
         if isinstance(reason, NoScript):
             raise
         raise NoScript(f"the layer cannot be made again: {type(reason).__name__}: {reason}") from reason
-    for end, computed in _ends(faulty, error):
+    for end in _ends(faulty, error):
         shown = run(opening + faulty.lines(end))
         # of an exception: the one that the law met, and not what the script itself may stumble over
         if shown.code != BROKEN or not (shown.raised is None or type(shown.raised) is type(error)):
             continue
         held = run(opening + right.lines(end))
-        # both sides come from the module itself, and by a name that ours does not have
-        if held.code == HOLDS or (computed and isinstance(held.raised, KeyError)):
+        # a name that ours does not have: of its state, or of a parameter that gets a gradient
+        if held.code == HOLDS or isinstance(held.raised, KeyError):
             return opening + faulty.lines(end)
         end = _as_right_code_has_it(error, held, end) if _has_our_conventions(lasting) else ""
         if end and run(opening + faulty.lines(end)).code == BROKEN:
@@ -47,20 +47,20 @@ def lasting_script(opening: str, trace: Trace, lasting: Lasting, error: Exceptio
     raise NoScript("the steps of the law, taken alone, do not show the fault")
 
 
-def _ends(replay: Replay, error: Exception) -> Iterator[tuple[str, bool]]:
-    """Yield what may show the fault, and whether what is expected is computed in it, too."""
+def _ends(replay: Replay, error: Exception) -> Iterator[str]:
+    """Yield what may show the fault."""
     if isinstance(error, LawBroken):
         bound = exactly(error.bound)
         for actual, expected in compared(replay, error):
             numbers = {"expected": expected or exactly(error.expected), "bound": bound, "what": error.what}
-            yield COMPARE.format(actual=actual, rows="", **numbers), bool(expected)
+            yield COMPARE.format(actual=actual, rows="", **numbers)
     elif isinstance(error, NoneOfThose) and error.what in OF_A_REPLY and replay.replies:
         actual = OF_A_REPLY[error.what].format(replay.replies[-1])
-        yield ONE_OF.format(actual=actual, allowed=error.allowed, what=error.what), False
+        yield ONE_OF.format(actual=actual, allowed=error.allowed, what=error.what)
     elif isinstance(error, AssertionError):
         raise NoScript("what the law compares is no value of a step")
     else:
-        yield NO_EXCEPTION, False
+        yield NO_EXCEPTION
 
 
 def _as_right_code_has_it(error: Exception, held: Ran, end: str) -> str:

@@ -6,14 +6,18 @@ from __future__ import annotations
 RUN = """
 import contextlib, io, json, runpy, sys
 sys.path[:] = {path!r}
-for file in sys.argv[1:]:
+ended = []
+for file in sys.argv[2:]:
     said, code = io.StringIO(), 1
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             runpy.run_path(file, run_name="__main__")
     except SystemExit as end:
         code = end.code
-    print(json.dumps([code, said.getvalue()]))
+    ended.append([code, said.getvalue()])
+# not printed: somebody's module, and what it starts, may print too
+with open(sys.argv[1], "w", encoding="utf-8") as found:
+    json.dump(ended, found)
 """
 IMPORTS = """import multiprocessing
 import os

@@ -121,8 +121,10 @@ def _tried(*sources: str) -> list[tuple[int, str]]:
         files = [Path(name) / f"script_{i}.py" for i in range(len(sources))]
         for file, source in zip(files, sources, strict=True):
             file.write_text(source, encoding="utf-8")
-        code = RUN.format(path=[each or os.getcwd() for each in sys.path])
+        code, found = RUN.format(path=[each or os.getcwd() for each in sys.path]), Path(name) / "found.json"
         ran = subprocess.run(
-            [sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, check=False
+            [sys.executable, "-c", code, *map(str, (found, *files))], capture_output=True, text=True, check=False
         )
-    return [tuple(json.loads(line)) for line in ran.stdout.splitlines()] or [(HOLDS, ran.stderr)] * len(sources)
+        if not found.exists():
+            return [(HOLDS, ran.stderr)] * len(sources)
+        return [(code, said) for code, said in json.loads(found.read_text("utf-8"))]
