@@ -17,7 +17,8 @@ from vq_reference.testing.verdict import Verdict
 RIGHT = "dist.all_reduce(n); dist.all_reduce(s)"
 # law → what stands in place of the sums over all ranks, and what the law says then
 FAULTS = {
-    "state.ranks": ("dist.all_reduce(n)", "codes of the other rank"),
+    # what a module prints is not taken for an answer
+    "state.ranks": ("__import__('os').write(1, b'hello\\n'); dist.all_reduce(n)", "codes of the other rank"),
     "state.ranks_equal_one": (f"{RIGHT}; n /= 2; s /= 2", "counts of codebook 0"),
 }
 
