@@ -10,11 +10,17 @@ from vq_reference.testing.mutants.kill import first_failure
 from vq_reference.testing.verdict import Verdict
 
 LAWS = laws()
+# laws that start processes, and so have their tests with those that do
+RANKS = {law for law in LAWS if law.startswith("state.ranks")}
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", [name for name, mutant in MUTANTS.items() if mutant.killed_by not in RANKS])
 def test_a_mutant_is_killed_by_the_law_that_it_names(name):
-    mutant = MUTANTS[name]
+    assert_is_killed(MUTANTS[name])
+
+
+def assert_is_killed(mutant):
+    name = mutant.name
     faulty = implementation_of_mutant(name)
     law = LAWS[mutant.killed_by]
     assert not faulty.lacks(law.needs)
