@@ -20,7 +20,8 @@ from torch.func import functional_call
 
 from vq_reference.testing.derivatives import check_gradient
 
-ROUNDS = 15
+# at least, and of small modules as many as take so many seconds: a median of few pairs is a few percent off
+ROUNDS, SECONDS = 15, 3.0
 
 
 def modules() -> dict[str, tuple[nn.Module, Tensor]]:
@@ -78,19 +79,20 @@ def main() -> None:
     table = Table("module", "parameters", "gradcheck, ms", "passes", "check_gradient, ms", "passes", "ratio")
     for name, (module, x) in modules().items():
         module, x = module.double(), x.double()
-        rounds = [(measure(by_gradcheck, module, x), measure(by_replay, module, x)) for _ in range(1 + ROUNDS)][1:]
-        theirs, ours = ([one[side] for one in rounds] for side in (0, 1))
-        times = [statistics.median(seconds for seconds, _ in side) for side in (theirs, ours)]
+        ours, theirs = measure(by_replay, module, x), measure(by_gradcheck, module, x)
+        count = max(ROUNDS, int(SECONDS / (ours[0] + theirs[0])))
+        rounds = [(measure(by_gradcheck, module, x), measure(by_replay, module, x)) for _ in range(count)]
+        times = [statistics.median(one[side][0] for one in rounds) for side in (0, 1)]
         # round by round, so that a machine that is busy for a while is busy for both
-        ratio = statistics.median(mine / other for (other, _), (mine, _) in zip(theirs, ours, strict=True))
+        ratio = statistics.median(mine / other for (other, _), (mine, _) in rounds)
         size = sum(p.numel() for p in module.parameters())
         table.add_row(
             name,
             str(size),
             f"{1e3 * times[0]:.1f}",
-            str(theirs[0][1]),
+            str(theirs[1]),
             f"{1e3 * times[1]:.1f}",
-            str(ours[0][1]),
+            str(ours[1]),
             f"{ratio:.2f}",
         )
     Console().print(table)

@@ -82,10 +82,11 @@ def compare(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> Compa
     for h in steps(u):
         noise = rounding + n * u * 2 * h * probe.pull + apart
         slopes.append(slope := declared.slope(probe.direction, probe.measure, h, noise, here))
-        fits = ~agrees & (np.abs(probe.autograd - slope.value) <= slope.error) & (slope.error <= resolution(u) * scale)
+        off = slope.error
+        fits = ~agrees & (np.abs(probe.autograd - slope.value) <= off) & (off <= resolution(u) * scale)
         if len(slopes) > 1:
             fits &= ~overruled(probe.autograd, slopes)
-        value, error = np.where(fits, slope.value, value), np.where(fits, slope.error, error)
+        value, error = np.where(fits, slope.value, value), np.where(fits, off, error)
         agrees |= fits
         if agrees.all():
             break

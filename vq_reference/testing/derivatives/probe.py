@@ -208,7 +208,8 @@ def _joined(tensors: Point, order: Iterable[str]) -> Tensor:
 
 
 def _absolute_sum(terms: Tensor) -> float:
-    return float(torch.linalg.vector_norm(terms.nan_to_num(), 1))
+    total = float(torch.linalg.vector_norm(terms, 1))
+    return total if np.isfinite(total) else float(torch.linalg.vector_norm(terms.nan_to_num(), 1))
 
 
 def _share(pull: float, size: float) -> float:

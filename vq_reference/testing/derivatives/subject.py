@@ -150,25 +150,33 @@ class Subject:
 
 
 def _parameters(roots: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Return the parameters by name, and behind them what requires a gradient and is no parameter."""
     named: dict[str, Tensor] = {}
     for prefix, root in roots.items():
-        for name, parameter in (*root.named_parameters(), *_leaves(root)):
-            name = ".".join(part for part in f"{prefix}.{name}".split(".") if part and part != "_orig_mod")
+        found: list[tuple[str, Tensor]] = []
+        others: list[tuple[str, Tensor]] = []
+        # one walk for both: `named_parameters` takes one of its own, and this is the time of a small program
+        for path, module in root.named_modules():
+            name = f"{prefix}.{path}." if path else f"{prefix}."
+            found += [(name + key, each) for key, each in module._parameters.items() if each is not None]
+            others += _leaves(module, name)
+        for name, parameter in (*found, *others):
+            name = ".".join(part for part in name.split(".") if part and part != "_orig_mod")
             if not any(parameter is known for known in named.values()):
                 named[name] = parameter
     return named
 
 
-def _leaves(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
     """Yield what requires a gradient and is no parameter: a buffer, or a tensor that was made an attribute."""
-    for prefix, module in root.named_modules():
-        held = {**vars(module)["_buffers"], **{k: v for k, v in vars(module).items() if k not in Attributes.TABLES}}
-        for key, value in held.items():
-            if value is None or isinstance(value, PLAIN) or (isinstance(value, (dict, list, tuple)) and not value):
-                continue  # most are, and this is the time of a small program
-            for name, tensor in named_tensors(value, f"{prefix}.{key}" if prefix else key):
-                if tensor.requires_grad and tensor.is_leaf:
-                    yield name, tensor
+    for key, value in (*vars(module)["_buffers"].items(), *vars(module).items()):
+        if value is None or isinstance(value, PLAIN) or (isinstance(value, (dict, list, tuple)) and not value):
+            continue  # most are
+        if key in Attributes.TABLES:
+            continue
+        for name, tensor in named_tensors(value, prefix + key):
+            if tensor.requires_grad and tensor.is_leaf:
+                yield name, tensor
 
 
 def _choose(
