@@ -207,7 +207,7 @@ CASES = [
         AGREES,
     ),
     (
-        mutant("compare", "(slope.error <= resolution(u) * scale)", "True", "an error of any size will do"),
+        mutant("compare", "(off <= resolution(u) * scale)", "True", "an error of any size will do"),
         lambda x: x + 1e15,
         CANNOT_TELL,
     ),
