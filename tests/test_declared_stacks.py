@@ -192,6 +192,8 @@ def test_layers_in_a_path_without_a_stack_are_refused():
     """The other layers would not be judged, and nothing would say so."""
     with pytest.raises(ValueError, match=r"\* is the number of a layer: expected stack=True"):
         torch_quantizer(lambda wanted: nn.Identity(), "layers.*.embed")
+    with pytest.raises(ValueError, match=r"stack_flow is 'none': expected stack=True"):
+        torch_quantizer(lambda wanted: nn.Identity(), "embed", stack_flow="none")
 
 
 class Layer(nn.Module):

@@ -120,8 +120,8 @@ def torch_quantizer(
     module is converted to that dtype unless its codes, at a path, have it already.
 
     Raises ValueError for an instance whose loss weights are not given: they cannot be asked for; for an average of
-    what cannot be built anew for each law; and for a * in a path without a stack. Raises DeclarationContradicted for a
-    name that leads nowhere.
+    what cannot be built anew for each law; and for a * in a path, or a flow, without a stack. Raises
+    DeclarationContradicted for a name that leads nowhere.
 
     >>> from vq_reference.nn import SimVQ
     >>> def make(wanted):
@@ -137,6 +137,8 @@ def torch_quantizer(
         )
     if isinstance(codebook, str) and "*" in codebook and not stack:
         raise ValueError(f"codebook is {codebook!r}, where * is the number of a layer: expected stack=True with it")
+    if stack_flow != "identity" and not stack:
+        raise ValueError(f"stack_flow is {stack_flow!r}: expected stack=True with it")
     paths, codebook = codebook, codebook.replace("*", "0") if isinstance(codebook, str) else codebook
     weights: Weights = loss_weights if callable(loss_weights) else (lambda _: loss_weights)
     layouts = Layouts.of(x, output, indices, loss_shape)
