@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import sys
 
 import numpy as np
@@ -9,15 +10,19 @@ import pytest
 import torch
 from hypothesis import assume
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture.engine import ConjectureRunner
+from unusual_targets import TARGETS
 
 from vq_reference.testing import law as law_module
 from vq_reference.testing import strategies
 from vq_reference.testing.adapters.implementation import CAPABILITIES, FOLLOWING
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.catalogue import laws
+from vq_reference.testing.judge import judge
 from vq_reference.testing.law import PROFILES, Law, law
 from vq_reference.testing.measure import LawBroken, assert_within
 from vq_reference.testing.precision import PRECISIONS
+from vq_reference.testing.verdict import Verdict
 
 ORACLE = oracle()
 
@@ -53,6 +58,20 @@ def test_what_else_is_imported_does_not_change_what_is_drawn(tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(sys.modules, "full_of_numbers", importlib.import_module("full_of_numbers"))
     assert drawn(profile="thorough") == alone
+
+
+def test_a_climb_does_not_begin_the_same_hopeless_examples_again(monkeypatch):
+    """At this seed hypothesis began fifty thousand examples of too few choices, 280 seconds of them, and drew 493."""
+    begun, begin = itertools.count(), ConjectureRunner.test_function
+
+    def few(self, data):
+        if next(begun) > 2 * PROFILES["thorough"]:
+            pytest.fail("it begins more than it draws")
+        begin(self, data)
+
+    monkeypatch.setattr(ConjectureRunner, "test_function", few)
+    outcome, _ = judge(laws()["loss.codebook_half"], TARGETS["beta_on_the_codebook_half"](), "thorough", 2)
+    assert (outcome.verdict, outcome.examples) == (Verdict.HELD, PROFILES["thorough"])
 
 
 def test_a_seed_explores_other_examples_and_the_same_seed_the_same_ones():

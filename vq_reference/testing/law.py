@@ -10,20 +10,16 @@ from __future__ import annotations
 import inspect
 import zlib
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Literal
-from unittest.mock import patch
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.internal.cache import LRUCache
-from hypothesis.internal.conjecture import providers
-from hypothesis.internal.constants_ast import Constants
 
 from vq_reference.testing import strategies
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.engine import draws_of_its_own
 from vq_reference.testing.measure import listening
 from vq_reference.testing.precision import underflow_gradually
 
@@ -97,22 +93,12 @@ class Law:
         context.run(strategies.given_sizes.set, implementation.sizes)
         context.run(strategies.offers.set, implementation.offers)
         underflow_gradually()
-        with _draws_of_its_own():
+        with draws_of_its_own():
             context.run(test)
         return margins
 
 
 LAWS: dict[str, Law] = {}
-
-
-def _draws_of_its_own() -> AbstractContextManager[object]:
-    """Draw the same values whatever else is imported.
-
-    Hypothesis now and then draws a number that it has read in the source of the modules loaded by then, if they are
-    not installed in site-packages, and keeps those that fit a range. So what a seed draws would depend on a user's
-    program, and on which tests ran before. It has no setting for that.
-    """
-    return patch.multiple(providers, _get_local_constants=Constants, CONSTANTS_CACHE=LRUCache(1024))
 
 
 def _configured(test: Callable[[], None], examples: int, seed: int) -> Callable[[], None]:
