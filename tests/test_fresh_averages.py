@@ -102,14 +102,36 @@ class UncountedWhereUsed(Uncounted):
     moved = LeftAlone.moved
 
 
-def adapter(module):
+class Halved(Published):
+    """A fault that breaks the laws that an undeclared ε breaks."""
+
+    def moved(self, counts, sums):
+        return Published.moved(self, 2 * counts, sums)
+
+
+def adapter(module, epsilon="eps"):
     return torch_quantizer(
         lambda wanted: module(wanted.dim, wanted.codebook_size, wanted.commitment_weight),
         "codes",
         loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
         freeze=lambda module: setattr(module, "moves", False),
-        average=MovingAverage("counts", "sums", "decay", "eps"),
+        average=MovingAverage("counts", "sums", "decay", epsilon),
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "epsilon", "named"),
+    [(Published, None, {"ema.codes", "ema.unused"}), (Published, "eps", set()), (Halved, "eps", set())],
+)
+def test_an_epsilon_that_is_not_declared_is_named_as_the_likely_cause(module, epsilon, named):
+    """The codes are then a little off what the declared average says, and laws break by that little."""
+    tested = adapter(module, epsilon)
+    of = [
+        judge(laws()[f"ema.{name}"], tested, "default", None)[0]
+        for name in ["statistics", "codes", "unused", "shrinkage"]
+    ]
+    likely = {outcome.law: nearest_known_bug(outcome.law, of) for outcome in of}
+    assert {law for law, bug in likely.items() if bug and "not declared" in bug.name} == named
 
 
 @pytest.mark.parametrize("module", [Published, LeftAlone, Unbiased, FromData])

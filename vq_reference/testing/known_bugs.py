@@ -42,7 +42,7 @@ class KnownBug:
 
     name: what is wrong. where: who had it. link: where it is discussed. looks: law → the ratio that its counterexample
     fits, or what its input shows, ANY for nothing in particular. holds: laws that hold with this bug, which tell it
-    from its neighbours.
+    from its neighbours. absent: laws that do not apply, for want of the declaration that it is about.
     """
 
     name: str
@@ -50,6 +50,7 @@ class KnownBug:
     link: str
     looks: Mapping[str, str]
     holds: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.name}: as {self.where} {self.link}".strip()
@@ -159,6 +160,14 @@ KNOWN_BUGS = (
         frozenset({"ema.statistics", "ema.codes"}),
     ),
     KnownBug(
+        "counts are smoothed with an ε that is not declared",
+        "a module with Laplace smoothing: then name its ε in the adapter, MovingAverage(..., epsilon='eps')",
+        "",
+        {"ema.codes": ANY, "ema.unused": ANY},
+        frozenset({"ema.statistics"}),
+        absent=frozenset({"ema.shrinkage"}),
+    ),
+    KnownBug(
         "distances through the expanded square",
         "‖x‖² − 2x·c + ‖c‖², which torch.cdist takes above 25 rows and so every release of vector-quantize-pytorch: an "
         "offset drowns the distances",
@@ -227,4 +236,6 @@ def _looks_like(bug: KnownBug, ended: Mapping[str, Outcome]) -> bool:
         fits = outcome.counterexample.fits if outcome.counterexample else ()
         if outcome.verdict not in broken or (ratio != ANY and ratio not in fits):
             return False
+    if any(law not in ended or ended[law].verdict is not Verdict.NOT_APPLICABLE for law in bug.absent):
+        return False
     return all(ended[law].verdict not in broken for law in bug.holds if law in ended)
