@@ -261,12 +261,28 @@ def test_the_smallest_input_is_shown_as_effective_codes_and_as_their_parts_where
 
 
 def test_laws_that_are_not_applicable_are_counted_by_what_is_wanting():
-    """A law that needs two things is counted once, for the one that most laws need."""
+    """A law that needs two things is counted once, for the one that most laws need; a family is named where all are."""
     of = {"a.one": ["masks"], "a.two": ["masks", "heads"], "b.one": ["heads", "masks"], "c.one": ["a loss"]}
+    of |= {"d.one": ["a mean"], "d.two": ["a mean"]}
     outcomes = [Outcome(law, "must", "…", Verdict.NOT_APPLICABLE, "…", lacks=lacks) for law, lacks in of.items()]
-    said = printed({"some.Target": result_of(outcomes)}, width=100)
+    said = printed({"some.Target": result_of([*outcomes, Outcome("d.three", "must", "…", Verdict.HELD)])}, width=100)
     assert "– not applicable on some.Target, for want of" in said
-    assert "    3  masks: a.*, b.one\n    1  a loss: c.one\n" in said.replace("\n  ", "\n  ")
+    assert "    3  masks: a.*, b.one\n    2  a mean: d.one, d.two\n    1  a loss: c.one\n" in said
+
+
+def test_a_law_that_applies_to_no_run_has_no_row():
+    """A row of blanks says nothing; what applies to one run of two has its row."""
+    held, inapplicable = Verdict.HELD, Verdict.NOT_APPLICABLE
+    of = {"one": {"a.one": held, "a.two": inapplicable, "a.three": inapplicable}}
+    of["two"] = of["one"] | {"a.two": held}
+    results = {n: result_of([Outcome(law, "must", "…", v) for law, v in laws.items()]) for n, laws in of.items()}
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(report.table(results, 80))
+    rows = [line.split() for line in console.file.getvalue().splitlines()]
+    assert [row for row in rows if row and row[0].startswith("a.")] == [
+        ["a.one", "must", "✓", "✓"],
+        ["a.two", "must", "–", "✓"],
+    ]
 
 
 def test_the_json_file_follows_its_schema(half_missing):

@@ -42,8 +42,9 @@ def show(console: Console, results: Mapping[str, Result], strict: bool, scripts:
     console.print(table(results, console.width))
     for alike in _alike(results).values():
         console.print(Padding(failure(alike, scripts), (0, 0, 1, 0)))
+    planned = list(dict.fromkeys(o.law for result in results.values() for o in result.outcomes))
     for reasons, names in _inapplicable(results).items():
-        lines = [Text(f"{len(laws):>3}  {why}: {', '.join(_by_family(laws))}") for why, laws in reasons]
+        lines = [Text(f"{len(laws):>3}  {why}: {', '.join(_by_family(laws, planned))}") for why, laws in reasons]
         console.print(_block("– not applicable", "dim", f" on {', '.join(names)}, for want of", lines))
     if any(o.verdict is Verdict.NOT_APPLICABLE for result in results.values() for o in result.outcomes):
         console.print()
@@ -66,9 +67,11 @@ def text(results: Mapping[str, Result], strict: bool) -> str:
 def table(results: Mapping[str, Result], width: int) -> Group:
     """Return the table of verdicts, laws by runs. Where the runs' names do not fit beside each other they are numbered.
 
-    One run is given a column more: how many examples its laws were tried on.
+    One run is given a column more: how many examples its laws were tried on. Laws that apply to no run have no row:
+    `show` says below why.
     """
-    rows = {o.law: o.level for result in results.values() for o in result.outcomes}
+    every = [o for result in results.values() for o in result.outcomes]
+    rows = {o.law: o.level for o in every if o.verdict is not Verdict.NOT_APPLICABLE}
     room = (width - max(map(len, rows), default=0) - len("should") - 2 * INDENT) // max(len(results), 1)
     labels = [name.replace(".", "\n", 1).replace(" ", "\n", 1) for name in results]
     numbered = any(len(line) + 2 > max(room, CELL_WIDTH) for label in labels for line in label.split("\n"))
@@ -89,7 +92,7 @@ def table(results: Mapping[str, Result], width: int) -> Group:
         family = law.split(".")[0]
         verdicts = [cells.get((name, law), Text("")) for name in results]
         made.add_row(law, level, *verdicts, *([examples[law]] if alone else []))
-    seen = {o.verdict for result in results.values() for o in result.outcomes}
+    seen = {o.verdict for o in every if o.law in rows}
     legend = [f"{sign} {verdict.value}" for verdict, (sign, _) in SIGNS.items() if verdict in seen]
     names = [Text(f"{i}  {name}") for i, name in enumerate(results, 1)] if numbered else []
     notes = Text("   ".join([*legend, "number: measured ÷ bound"]), style="dim")
@@ -137,7 +140,8 @@ def failure(alike: Alike, scripts: Path | None) -> Group:
     name, result, outcome = alike[0]
     sign, style = SIGNS[outcome.verdict]
     names = ", ".join(dict.fromkeys(name for name, _, _ in alike))
-    laws = ", ".join(_by_family(list(dict.fromkeys(outcome.law for _, _, outcome in alike))))
+    broken = list(dict.fromkeys(outcome.law for _, _, outcome in alike))
+    laws = ", ".join(_by_family(broken, broken))
     if outcome.verdict is Verdict.NOT_RUN:
         return _block(f"{sign} {len(alike)} laws not run", style, f" on {names}", [Text(outcome.message)])
     if outcome.holds_unexpectedly:
@@ -171,10 +175,11 @@ def _inapplicable(results: Mapping[str, Result]) -> dict[Reasons, list[str]]:
     return alike
 
 
-def _by_family(laws: Sequence[str]) -> Iterator[str]:
-    """Yield each law, or `family.*` for several of one family."""
-    families = Counter(law.split(".")[0] for law in laws)
-    yield from dict.fromkeys(f"{f}.*" if families[f := law.split(".")[0]] > 1 else law for law in laws)
+def _by_family(laws: Sequence[str], of: Sequence[str]) -> Iterator[str]:
+    """Yield each law, or `family.*` where all of a family are meant, of those laws that are spoken of."""
+    meant, families = (Counter(law.split(".")[0] for law in each) for each in (laws, of))
+    whole = {family for family, count in families.items() if 1 < count == meant[family]}
+    yield from dict.fromkeys(f"{f}.*" if (f := law.split(".")[0]) in whole else law for law in laws)
 
 
 def _block(head: str, style: str, rest: str, lines: Sequence[Text]) -> Group:
