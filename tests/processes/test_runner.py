@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vq_reference.testing.law import PROFILES
 from vq_reference.testing.runner import Plan, run
 from vq_reference.testing.select import NothingSelected, select
 from vq_reference.testing.verdict import Account, Outcome, Verdict
@@ -44,7 +45,13 @@ def test_a_target_that_hangs_costs_its_time_and_one_law():
     """The limit is for each law."""
     result, _ = ran("faulty.hangs", limit=2.0)
     assert verdicts(result) == {HIT: Verdict.CRASHED, LEFT: Verdict.HELD}
-    assert result.outcomes[0].message == "took more than 2 s"
+    assert result.outcomes[0].message == "took more than 2 s, its --limit"
+
+
+def test_a_law_that_draws_more_examples_may_take_longer():
+    """Ten times the examples of a law that is within its limit take it beyond."""
+    allowed = [Plan("faulty.hangs", (HIT,), profile).seconds_for_a_law for profile in PROFILES]
+    assert allowed == [120.0, 120.0, 1200.0]
 
 
 def test_a_target_that_prints_megabytes_costs_nothing():

@@ -171,7 +171,15 @@ def run(
     profile: Annotated[ProfileName, typer.Option(help="How many examples each law draws.")] = ProfileName("default"),
     seed: Annotated[Optional[int], typer.Option(help="Explore other examples than the fixed ones.")] = None,  # noqa: UP045
     jobs: Annotated[int, typer.Option(min=1, envvar="VQ_CHECK_JOBS", help="Child processes at a time.")] = 2,
-    limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Time that one law may take.")] = 120,
+    limit: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="Time that one law may take.",
+            show_default="120, and 1200 with --profile thorough",
+        ),
+    ] = None,
     expected: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(

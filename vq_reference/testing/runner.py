@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_reference.testing.catalogue import PACKAGES, laws
+from vq_reference.testing.law import PROFILES
 from vq_reference.testing.verdict import Account, Outcome, Verdict
 
 TICK = 0.05
@@ -35,7 +36,8 @@ class Plan:
     """What is run: the target's name, which laws, how thoroughly, and in which environment.
 
     environment: of the child; it decides which release of a package is found first. limit: seconds that one law may
-    take. device, dtype: where and in what the target computes, as in torch; empty for what its adapter does by itself.
+    take, None for what its number of examples should need. device, dtype: where and in what the target computes, as
+    in torch; empty for what its adapter does by itself.
     release: (package, version) that the environment is to put first; a verdict on another one is no verdict.
     called: the target as its user wrote it, where that is not `target`. folder: where its own modules are found; the
     child runs in a folder of its own.
@@ -46,12 +48,18 @@ class Plan:
     profile: str = "default"
     seed: int | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    limit: float = 120.0
+    limit: float | None = None
     device: str = ""
     dtype: str = ""
     release: tuple[str, str] | None = None
     called: str = ""
     folder: str = ""
+
+    @property
+    def seconds_for_a_law(self) -> float:
+        """How long one law may take: two minutes, and ten times that for ten times the default's examples."""
+        usual = 120.0 * max(1.0, PROFILES[self.profile] / PROFILES["default"])
+        return usual if self.limit is None else self.limit
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ class _Child:
     """One pytest process and what it has said so far."""
 
     def __init__(self, plan: Plan, share: Sequence[str], folder: Path) -> None:
-        self.share, self.folder, self.limit = share, folder, plan.limit
+        self.share, self.folder, self.limit = share, folder, plan.seconds_for_a_law
         self.alive = True
         self.current: str | None = None
         self.versions: dict[str, str] = {}
@@ -179,7 +187,7 @@ class _Child:
             if time.monotonic() - self._since < limit:
                 return None
             self.kill()
-            return f"took more than {limit:g} s"
+            return f"took more than {limit:g} s" + (", its --limit" if self.current else "")
         return f"ended its interpreter ({'signal ' + str(-code) if code < 0 else 'exit code ' + str(code)})"
 
     def kill(self) -> None:
