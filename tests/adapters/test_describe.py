@@ -125,6 +125,24 @@ def test_a_constructor_that_cannot_be_guessed_names_the_argument():
         describe(Stranger)
 
 
+def test_a_residual_stack_is_described_with_one_layer_and_says_how_it_is_declared(examples):
+    stack = object_of(f"{examples}/residual_stack.py:ResidualQuantizer")
+    description = describe(stack)
+    assert "layers=1" in description.make
+    assert ["stack=True" in note for note in description.notes] == [True]
+    with pytest.raises(CannotDescribe, match=r"no buffer is one codebook .* stack=True"):
+        describe(stack(dim=4, codebook_size=8, layers=3))
+
+
+def test_a_number_of_quantizers_is_one_where_its_default_is_not():
+    class Codec(SimVQ):
+        def __init__(self, dim, codebook_size, n_codebooks=9, depth=2):
+            assert (n_codebooks, depth) == (1, 2)
+            super().__init__(dim, codebook_size)
+
+    assert "n_codebooks=1" in describe(Codec).make
+
+
 def test_a_module_without_codes_is_refused():
     with pytest.raises(CannotDescribe, match="could hold codes"):
         describe(nn.ReLU())

@@ -21,7 +21,10 @@ SIZE = (
 )
 # of those in WIDTH, what the width of the codes between two projections is called
 NARROW = ("codebook_dim", "code_dim", "latent_dim", "embed_dim", "e_dim")
-ONE = ("num_quantizers", "n_quantizers", "n_codebooks", "num_codebooks", "heads", "n_q", "depth")
+# how many quantizers follow one another: one is described
+LAYERS = ("num_quantizers", "n_quantizers", "n_codebooks", "num_codebooks", "n_q")
+# may be something else, and is that where it has a default
+ONE = (*LAYERS, "layers", "n_layers", "num_layers", "depth", "heads")
 BETA = (
     *("input_to_quantize_commit_loss_weight", "beta", "commitment_cost", "commitment_beta", "commitment_weight"),
     *("commitment", "commit_weight", "commit_loss_weight", "commitment_loss_weight"),
@@ -61,7 +64,7 @@ class Constructor:
             # a narrow space of a fixed width by default: codes of another width have no place in it
             fixed = [name for name in given if name in NARROW and isinstance(known[name].default, int)]
             arguments.update(dict.fromkeys(fixed, what))
-        arguments.update({name: "1" for name in known if name in ONE and name in required})
+        arguments.update({n: "1" for n in known if n in LAYERS or (n in ONE and n in required)})
         if "kmeans_init" in known:
             arguments["kmeans_init"] = "False"  # else the first batch decides the codes
         beta = next((name for name in BETA if name in known), None)

@@ -91,7 +91,7 @@ def describe(target: nn.Module | type[nn.Module], origin: str = "") -> Descripti
         constructor = Constructor.of(target)
         constructor.require_any_size()
         origin = origin or f"{target.__module__}:{target.__name__}"
-        description = Description(target, origin, constructor.source())
+        description = Description(target, origin, constructor.source(), notes=_of_stacks(constructor))
         wanted = quantizer.Wanted(4, 5, "straight_through", 0.25, 1.0)
         found = search(lambda: constructor.make(wanted), 4, 5)
         beta = constructor.beta
@@ -105,6 +105,17 @@ def describe(target: nn.Module | type[nn.Module], origin: str = "") -> Descripti
     _decode(description)
     _dtypes(description)
     return description
+
+
+def _of_stacks(constructor: Constructor) -> list[str]:
+    """Say that a stack is described as one layer, and how it is declared as a stack."""
+    one = [f"{name}=1" for name, value in constructor.arguments.items() if value == "1" and name != "heads"]
+    if not one:
+        return []
+    return [
+        f"it is described with {', '.join(one)}. If that is the number of layers of a residual stack, the laws of "
+        "stacks want wanted.layers there, and stack=True: see docs/verify-your-own.md"
+    ]
 
 
 def _of_instance(target: nn.Module) -> Found:

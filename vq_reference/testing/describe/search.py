@@ -76,6 +76,11 @@ def search(make: Make, dim: int, codebook_size: int) -> Found:
             f'codebook="{moving[0]}", freeze=…, average=MovingAverage(…)) yourself, as in docs/verify-your-own.md: '
             "freeze(module) keeps the codes as they are in training mode, or is module.eval() at worst"
         )
+    if not found and not said:
+        raise CannotDescribe(
+            "no parameter and no buffer is one codebook of that K and D. A residual stack is described as its class, "
+            "with one layer; or write torch_quantizer(…, stack=True) yourself, as in docs/verify-your-own.md"
+        )
     if not found:
         raise CannotDescribe(
             "no output was found that holds its codes. Tried: " + "; ".join(dict.fromkeys(said)) + ". For codes "
