@@ -115,7 +115,7 @@ def test_an_expanded_input_gives_every_copy_the_same_answer(implementation, case
 
 @law("call.state", level="must", source=USER, needs={"state"}, case=cases(), training=st.booleans())
 def test_a_call_changes_no_parameter_and_no_buffer(implementation, case, training):
-    """Forward and backward leave every parameter and buffer as it was, but for those declared to change."""
+    """Forward and backward leave parameters and saved buffers as they were, but for those that training may change."""
     layer = implementation.build(case.reference)
     before = layer.state()
     layer(case.x, [Cotangent(cotangents(case), 1.0)], Call(training=training))

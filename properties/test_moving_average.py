@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vq_reference import ema
 from vq_reference.ema import Statistics
 from vq_reference.testing import bounds_state
-from vq_reference.testing.adapters.lasting import Averaging, Wanted
+from vq_reference.testing.adapters.lasting import Averaging, Use, Wanted
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.moving import batches, one_step
@@ -170,18 +170,20 @@ DEAD = 8
 ENOUGH = 8  # steps after which a count that nothing feeds has fallen below any threshold drawn here
 
 
-def assert_in_the_box(codes, tokens, u, averaging, steps):
-    """Raise LawBroken unless codes are averages of tokens: no entry lies outside of theirs.
+def assert_in_the_box(codes, tokens, u, averaging, steps, output=None):
+    """Raise LawBroken unless codes, and outputs, are averages of tokens: no entry lies outside of theirs.
 
     After T steps N_k ≥ γ^T, so that smoothing changes a count by a share of at most s = (K + 1)ε/γ^T,
-    and a code by s/(1 − s).
+    and a code by s/(1 − s). The output is a code: x + (q − x) is off it by less than 4u of the largest entry, which is
+    a part of the bound on codes.
     """
     low, high = tokens.min(axis=0), tokens.max(axis=0)
     size = np.maximum(np.abs(low), np.abs(high))[None]
     share = (len(codes) + 1) * averaging.epsilon / averaging.decay**steps
     rounding = bounds_state.ema_codes(size, np.ones(len(codes)), len(tokens), steps, u)
-    nearest = np.clip(np.nan_to_num(codes, nan=np.inf), low, high)
-    assert_within("codes", codes, nearest, rounding + size * share / (1 - share))
+    bound = (rounding + size * share / (1 - share)).max(axis=0)
+    for what, values in {"codes": codes, **({} if output is None else {"output": output})}.items():
+        assert_within(what, values, np.clip(np.nan_to_num(values, nan=np.inf), low, high), bound)
 
 
 @law(
@@ -191,15 +193,17 @@ def assert_in_the_box(codes, tokens, u, averaging, steps):
     needs=EMA | {"initialise_from_data"},
     subject=subjects("ema", "euclidean", "plain", initialising, tokens=(2, 6)),
     steps=st.integers(1, 3),
+    evaluated=st.booleans(),
 )
-def test_codes_from_data_have_the_scale_of_the_data(implementation, subject, steps):
-    """Codes that are initialised from data lie among the data, also after the first updates."""
-    far = with_a_far_code(subject)
+def test_codes_from_data_have_the_scale_of_the_data(implementation, subject, steps, evaluated):
+    """Codes from data lie among the data, and so do outputs, also after the first updates and after a call in eval."""
+    far, u = with_a_far_code(subject), implementation.precision.unit_roundoff
     layer = implementation.lasting.build(far.wanted)
+    if evaluated:  # before there are any
+        layer(far.x, use=Use(training=False))
     for step in range(steps):
-        layer(far.x)
-        u = implementation.precision.unit_roundoff
-        assert_in_the_box(layer.codes()[0], far.x, u, far.wanted.averaging, step + 1)
+        output = layer(far.x).output
+        assert_in_the_box(layer.codes()[0], far.x, u, far.wanted.averaging, step + 1, output)
 
 
 @law(

@@ -276,7 +276,8 @@ def test_layers_of_their_own_with_channels_and_layers_first_break_no_law_of_stac
         ({"indices": "1 T B"}, "indices is '1 T B': expected, with a stack, the order of x, B D T"),
         ({"loss_weights": (0.0, 1.0)}, r"loss_weights is \(0.0, 1.0\) where β = 1.0 and w = 0.5 are wanted"),
         ({"estimator": "rotation"}, "expected straight_through among them"),
-        ({"loss_at": None}, "expected a path for the codebook, indices, a loss"),
+        ({"loss_at": None}, "stack is given, and loss_at is None: expected a path for the codebook, indices, a loss"),
+        ({"metric": "cosine"}, "stack is given, and metric is 'cosine': expected"),
     ],
 )
 def test_what_is_missing_for_a_stack_is_said(changed, said):

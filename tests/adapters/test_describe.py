@@ -134,6 +134,38 @@ def test_a_residual_stack_is_described_with_one_layer_and_says_how_it_is_declare
         describe(stack(dim=4, codebook_size=8, layers=3))
 
 
+class Drifting(nn.Module):
+    """Its codes follow every token in training."""
+
+    def __init__(self, dim, codebook_size):
+        super().__init__()
+        self.register_buffer("embed", torch.randn(codebook_size, dim))
+
+    def forward(self, x):
+        indices = (x[..., None, :] - self.embed).square().sum(dim=-1).argmin(dim=-1)
+        q = self.embed[indices]
+        if self.training:
+            self.embed.lerp_(x.detach().mean(dim=tuple(range(x.ndim - 1))), 0.5)
+        return x + (q - x).detach(), indices, (x - q).square().mean()
+
+
+class Listed(nn.Module):
+    """A layer at a path with a number in it."""
+
+    def __init__(self, dim, codebook_size):
+        super().__init__()
+        self.layers = nn.ModuleList([Drifting(dim, codebook_size)])
+
+    def forward(self, x):
+        return self.layers[0](x)
+
+
+def test_codes_behind_a_number_are_frozen_where_they_lie():
+    description = describe(Listed)
+    assert description.facts["codes in training"].endswith("frozen by eval mode of layers.0")
+    assert contradictions(description.implementation()) == []
+
+
 def test_a_number_of_quantizers_is_one_where_its_default_is_not():
     class Codec(SimVQ):
         def __init__(self, dim, codebook_size, n_codebooks=9, depth=2):

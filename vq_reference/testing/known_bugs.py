@@ -160,6 +160,28 @@ KNOWN_BUGS = (
         frozenset({"ema.statistics", "ema.codes"}),
     ),
     KnownBug(
+        "sums begin as means",
+        "encodec 0.1.1 and speechtokenizer 1.0.1 with k-means, vector-quantize-pytorch issue 66: a sum is a mean times "
+        "its count, and a cluster without tokens has neither; else the first step throws codes towards 0",
+        UPSTREAM + "66",
+        {"initialise.scale": ANY, "initialise.once": ANY},
+        frozenset({"ema.codes"}),
+    ),
+    KnownBug(
+        "a replaced code is overwritten in the same step",
+        "encodec 0.1.1 and speechtokenizer 1.0.1: the token is put into the codes, and sums ÷ counts over it",
+        "",
+        {"replace.token": ANY},
+        frozenset({"ema.codes"}),
+    ),
+    KnownBug(
+        "residuals hand their gradients on",
+        "EnCodec, issue 25: a layer is given x minus the straight-through output of the last, so that the loss of the "
+        "first layer alone trains the encoder. Where that is meant, declare stack_flow='none'",
+        "https://github.com/facebookresearch/encodec/issues/25",
+        {"stack.flow": ANY},
+    ),
+    KnownBug(
         "counts are smoothed with an ε that is not declared",
         "a module with Laplace smoothing: then name its ε in the adapter, MovingAverage(..., epsilon='eps')",
         "",

@@ -31,7 +31,8 @@ class MovingAverage:
     replace_below: attribute τ, the count below which a code is replaced; None where codes are not.
     initialised: attribute or buffer that is false until the codes are taken from data; None where they are not.
     mask: the argument of forward for a mask that is True at tokens. lengths: the one for lengths. Both may be None.
-    ranks: whether the processes of a group share it, and sum counts and sums; laws start processes then, for seconds.
+    ranks: whether the processes of a group share it; laws start processes then, for seconds. ranks_add_up: whether they
+    add up counts and sums, so that a step is that of one process with all tokens; False where they average them.
     padded_output, padded_index: what comes out of padding, and its index; None where nothing is promised of that.
 
     >>> MovingAverage("counts", "sums", "decay", mask="mask").capabilities == {"lasting", "ema", "checkpoint", "mask"}
@@ -47,6 +48,7 @@ class MovingAverage:
     mask: str | None = None
     lengths: str | None = None
     ranks: bool = False
+    ranks_add_up: bool = True
     padded_output: Literal["zero", "input"] = "zero"
     padded_index: int | None = -1
 
@@ -59,24 +61,31 @@ class MovingAverage:
             "initialise_from_data": self.initialised,
             "mask": self.mask,
             "lengths": self.lengths,
+            "ranks": self.ranks or None,
+            "ranks_equal_one": (self.ranks and self.ranks_add_up) or None,
         }
-        shared = {"ranks", "ranks_equal_one"} if self.ranks else set()
-        return {
-            "lasting",
-            "ema",
-            "checkpoint",
-            *(capability for capability, name in named.items() if name is not None),
-            *shared,
-        }
+        return {"lasting", "ema", "checkpoint", *(offered for offered, name in named.items() if name is not None)}
+
+
+def set_through_averages(average: MovingAverage, module: nn.Module, codes: Tensor) -> None:
+    """Set codes, (K, D), that a module computes as m/N, by its sums and counts."""
+    _place(module, average, None, codes.numpy(), 1.0)
 
 
 def lasting_of(
-    average: MovingAverage, make: Make, codes: str, reading: Reading, loss_in_eval: bool, dtype: torch.dtype
+    average: MovingAverage,
+    make: Make,
+    codes: str,
+    computed: bool,
+    reading: Reading,
+    loss_in_eval: bool,
+    dtype: torch.dtype,
 ) -> Lasting:
     """Return how layers of a user's module are made.
 
-    make: dim, codebook_size, weight of the encoder half → module. codes: path of the codes. reading: of
-    `reading.reading_of`. Raises DeclarationContradicted where a name does not fit the module.
+    make: dim, codebook_size, weight of the encoder half → module. codes: path of the codes. computed: whether the
+    module has them from sums and counts, and keeps none. reading: of `reading.reading_of`. Raises
+    DeclarationContradicted where a name does not fit the module.
     """
     access = Access(
         reading.call,
@@ -92,10 +101,11 @@ def lasting_of(
             module = make(dim, size, layer.commitment_weight * layer.beta)
         _set(module, average, averaging)
         if wanted.placed:
-            _place(module, average, codes, layer.codes[0], averaging.replace_below or 1.0)
+            stored = None if computed else codes
+            _place(module, average, stored, layer.codes[0], averaging.replace_below or 1.0)
         return LastingTorch(module, access, dtype)
 
-    _require_that_it_moves(build, average)
+    _require_that_it_moves(build, average, codes)
     return Lasting(
         build,
         CARRY,
@@ -125,11 +135,13 @@ def _set(module: nn.Module, average: MovingAverage, averaging: Averaging) -> Non
             setattr(module.get_submodule(owner), attribute, value)
 
 
-def _place(module: nn.Module, average: MovingAverage, codes: str, values: Any, count: float) -> None:
-    """Set codes, and counts and sums that agree with them."""
+def _place(module: nn.Module, average: MovingAverage, codes: str | None, values: Any, count: float) -> None:
+    """Set codes, where they are stored, and counts and sums that agree with them."""
     wanted = torch.as_tensor(np.array(values))
     with torch.no_grad():
         for name, path, factor in (("codebook", codes, 1.0), ("sums", average.sums, count)):
+            if path is None:
+                continue
             held = _held(module, name, path)
             if not isinstance(held, Tensor) or held.shape[-2:] != wanted.shape or held.numel() != wanted.numel():
                 found = f"{tuple(held.shape)}, for codes of {tuple(wanted.shape)}" if isinstance(held, Tensor) else held
@@ -158,9 +170,12 @@ def _held(module: nn.Module, name: str, path: str) -> Any:
         raise DeclarationContradicted(f"average.{name}", repr(path), "nothing there", f"there are {there}") from None
 
 
-def _require_that_it_moves(build: Callable[[Wanted], LastingLayer], average: MovingAverage) -> None:
+def _require_that_it_moves(build: Callable[[Wanted], LastingLayer], average: MovingAverage, path: str) -> None:
     """Call a layer once, so that a name of another buffer, or of no argument, is found before any law is."""
     codes = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.5]]])
+    if not np.allclose(build(Wanted(VectorQuantize(codes), Averaging())).codes(), codes):
+        what = "codes that are neither a parameter nor a buffer, nor sums ÷ counts"
+        raise DeclarationContradicted("codebook", repr(path), what)
     layer: Any = build(Wanted(VectorQuantize(codes), Averaging()))
     taken = inspect.signature(layer.module.forward).parameters
     for name in ("mask", "lengths"):

@@ -90,8 +90,14 @@ def array(tensor: Any) -> Any:
 
 
 def state(module: Any) -> dict[str, Any]:
-    """Return every parameter and buffer, whether a state_dict holds it or not."""
-    return {name: array(each) for name, each in [*module.named_parameters(), *module.named_buffers()]}
+    """Return every parameter, and every buffer that a state_dict holds.
+
+    One that none holds is what a module can make anew, a cache for one: whether it is right is seen in what is replied.
+    """
+    parts = [(f"{path}.".lstrip("."), part) for path, part in module.named_modules()]
+    unsaved = {f"{prefix}{name}" for prefix, part in parts for name in part._non_persistent_buffers_set}
+    held = [*module.named_parameters(), *(each for each in module.named_buffers() if each[0] not in unsaved)]
+    return {name: array(each) for name, each in held}
 
 
 def load_state(module: Any, other: Any) -> Any:

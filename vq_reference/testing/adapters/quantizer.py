@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple
 
@@ -17,15 +18,15 @@ from vq_reference.estimators import Estimator
 from vq_reference.residual import ResidualStack
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codebooks import Turned
+from vq_reference.testing.adapters.codes_at_path import Codes, codes_of, converted, set_codes
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation, two_halves
 from vq_reference.testing.adapters.lasting import Lasting
 from vq_reference.testing.adapters.module_script import module_script
-from vq_reference.testing.adapters.moving_average import MovingAverage, lasting_of
+from vq_reference.testing.adapters.moving_average import MovingAverage, lasting_of, set_through_averages
 from vq_reference.testing.adapters.places import Place, at, outline
 from vq_reference.testing.adapters.reading import Reading, reading_of, stack_reading_of
 from vq_reference.testing.adapters.stack import Flow, with_stack
-from vq_reference.testing.adapters.tensors import array_of, set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
 
@@ -107,10 +108,11 @@ def torch_quantizer(
     decode: name of the method from indices to outputs, or a function of (module, indices).
     call: (module, x) → what is returned, where that is more than module(x).
     freeze: (module) called before each forward, after its mode is set, so that the codes stay.
-    state_changes: buffers that a forward may change all the same.
+    state_changes: buffers that a forward in training may change all the same.
     sizes: (D, K) where it can have no other; found by itself for an instance with a path for its codebook.
     average: what is kept between calls by a module whose codes are moving averages; for the laws of layers that last,
-    on the CPU. Its loss is the encoder half alone, with the weight that is wanted.
+    on the CPU. Its loss is the encoder half alone, with the weight that is wanted. The path of its codebook may be that
+    of an attribute that is computed, sums ÷ counts.
     stack: whether `make` returns a residual stack of `wanted.layers`, for the laws of stacks, on the CPU. Its codes lie
     at one path, as (L, K, D), or each layer's at its own, with * for its number: "layers.*.embed". The layout of its
     indices has 1 for the axis of the layers, such as "... 1", and its loss is one number for each.
@@ -120,7 +122,7 @@ def torch_quantizer(
     module is converted to that dtype unless its codes, at a path, have it already.
 
     Raises ValueError for an instance whose loss weights are not given: they cannot be asked for; for an average of
-    what cannot be built anew for each law; and for a * in a path, or a flow, without a stack. Raises
+    what cannot be built anew for each law, or of a stack; and for a * in a path, or a flow, without a stack. Raises
     DeclarationContradicted for a name that leads nowhere.
 
     >>> from vq_reference.nn import SimVQ
@@ -139,15 +141,19 @@ def torch_quantizer(
         raise ValueError(f"codebook is {codebook!r}, where * is the number of a layer: expected stack=True with it")
     if stack_flow != "identity" and not stack:
         raise ValueError(f"stack_flow is {stack_flow!r}: expected stack=True with it")
+    if average is not None and stack:
+        raise ValueError("average is given with stack=True: expected one of both, the averages of one layer or a stack")
     paths, codebook = codebook, codebook.replace("*", "0") if isinstance(codebook, str) else codebook
+    estimators = [estimator] if isinstance(estimator, str) else list(estimator)
+    if average is not None and instance is None and isinstance(codebook, str):
+        plain: Any = make(_wanted(_probe(None, estimators[0])))
+        codebook = partial(set_through_averages, average) if Codes.at(plain, codebook).computed else codebook
     weights: Weights = loss_weights if callable(loss_weights) else (lambda _: loss_weights)
     layouts = Layouts.of(x, output, indices, loss_shape)
     place, torch_dtype = torch.device(device), getattr(torch, dtype)
 
     def made_for(reference: SimVQ) -> nn.Module:
-        size, dim = reference.codebook.shape
-        wanted = Wanted(dim, size, reference.estimator, reference.beta, reference.commitment_weight)
-        made: Any = make(wanted) if instance is None else copy.deepcopy(instance)
+        made: Any = make(_wanted(reference)) if instance is None else copy.deepcopy(instance)
         module: nn.Module = made
         return module
 
@@ -185,10 +191,9 @@ def torch_quantizer(
         )
 
     known = sizes if instance is None or sizes else _sizes(instance, codebook)
-    probed = build(_probe(known))
+    probed = build(_probe(known, estimators[0]))
     codes = probed.codes
     trained = codes.requires_grad if isinstance(codes, Tensor) else codes is not None
-    estimators = [estimator] if isinstance(estimator, str) else list(estimator)
     there = {
         "indices": indices_at is not None,
         "loss": loss_at is not None and not unit_codes,
@@ -226,7 +231,9 @@ def torch_quantizer(
     places = (output_at, indices_at, loss_at)
     if average is not None:
         trains_with: Estimator = "straight_through" if "straight_through" in estimators else estimators[0]
-        lasting = _lasting(described, average, make, codebook, layouts, places, call, decode, torch_dtype, trains_with)
+        lasting = _lasting(
+            described, average, make, paths, codebook, layouts, places, call, decode, torch_dtype, trains_with
+        )
         described = replace(described, capabilities=described.capabilities | average.capabilities, lasting=lasting)
     if stack:
         if "straight_through" not in estimators:
@@ -244,6 +251,7 @@ def _lasting(
     described: Implementation,
     average: MovingAverage,
     make: Any,
+    path: Any,
     codebook: Any,
     layouts: Layouts,
     places: Sequence[Any],
@@ -255,8 +263,7 @@ def _lasting(
     """Return how such layers are made: with β = 1 and all of the encoder half's weight in w. Raises ValueError."""
     if isinstance(make, nn.Module) or described.sizes is not None:
         raise ValueError("average is given for an instance: expected a function that makes one of any size")
-    if not isinstance(codebook, str) or None in places or described.metric != "euclidean":
-        raise ValueError("average is given: expected a path for the codebook, indices, a loss, and Euclidean distances")
+    _require_of_lasting("average", path, places, described.metric)
     probe = _probe(None)
     for weight in (0.5, 2.0):
         found = described.loss_weights(replace(probe, beta=1.0, commitment_weight=weight))
@@ -271,7 +278,24 @@ def _lasting(
 
     names = (average.mask or "mask", average.lengths or "lengths")
     reading = reading_of(layouts, places, call, decode, names, described.loss_reduction == "sum")
-    return lasting_of(average, made, codebook, reading, described.eval_loss == "as training", dtype)
+    in_eval = described.eval_loss == "as training"
+    return lasting_of(average, made, path, callable(codebook), reading, in_eval, dtype)
+
+
+def _require_of_lasting(what: str, codebook: Any, places: Sequence[Any], metric: str) -> None:
+    """Raise ValueError that names what is declared otherwise than the laws of such layers know it."""
+    _, indices_at, loss_at = places
+    reasons = {
+        "codebook is no path, as it is not between projections": not isinstance(codebook, str),
+        "indices_at is None": indices_at is None,
+        "loss_at is None": loss_at is None,
+        f"metric is {metric!r}": metric != "euclidean",
+    }
+    if wanting := [reason for reason, is_so in reasons.items() if is_so]:
+        raise ValueError(
+            f"{what} is given, and {', and '.join(wanting)}: expected a path for the codebook, indices, a loss, and "
+            "Euclidean distances"
+        )
 
 
 def _stack(
@@ -287,8 +311,7 @@ def _stack(
     """Return how stacks are made: with β = 1, as for an average, where no gradient trains codes. Raises ValueError."""
     if isinstance(make, nn.Module) or described.sizes is not None:
         raise ValueError("stack is given for an instance: expected a function that makes one of any size")
-    if not isinstance(codebook, str) or None in places or described.metric != "euclidean":
-        raise ValueError("stack is given: expected a path for the codebook, indices, a loss, and Euclidean distances")
+    _require_of_lasting("stack", codebook, places, described.metric)
     probe = _probe(None)
     for beta, weight in ((0.25, 0.5), (0.5, 2.0)) if trained else ((1.0, 0.5), (1.0, 2.0)):
         found = tuple(described.loss_weights(replace(probe, beta=beta, commitment_weight=weight)))
@@ -320,52 +343,23 @@ def versions_of(distributions: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _probe(sizes: tuple[int, int] | None) -> SimVQ:
+def _wanted(reference: SimVQ) -> Wanted:
+    """Return what is asked of `make` for a layer that behaves as `reference`."""
+    size, dim = reference.codebook.shape
+    return Wanted(dim, size, reference.estimator, reference.beta, reference.commitment_weight)
+
+
+def _probe(sizes: tuple[int, int] | None, estimator: Estimator = "straight_through") -> SimVQ:
     """Return any layer of these sizes, (D, K), to see what `make` makes."""
     dim, codebook_size = sizes or (4, 3)
-    return SimVQ(np.ones((codebook_size, dim)), (Layer(np.eye(dim)),), "straight_through")
+    return SimVQ(np.ones((codebook_size, dim)), (Layer(np.eye(dim)),), estimator)
 
 
 def _sizes(instance: nn.Module, codebook: Any) -> tuple[int, int]:
     if callable(codebook):
         raise ValueError("sizes is None, and codebook a function: expected sizes=(D, K) for an instance")
-    shape = _codes_of(instance, codebook).shape
+    shape = codes_of(instance, codebook).shape
     return int(shape[-1]), int(shape[-2])
-
-
-def _codes_of(module: nn.Module, path: str) -> Tensor:
-    """Return the parameter or buffer at a path, as (..., K, D). Raises DeclarationContradicted."""
-    found: Any = module
-    named = [*module.named_parameters(), *module.named_buffers()]
-    for step in path.removesuffix(".T").split("."):
-        found = getattr(found, step, None)
-    if not isinstance(found, Tensor) or found.ndim < 2:
-        there = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in named if tensor.ndim > 1)
-        raise DeclarationContradicted("codebook", repr(path), f"{outline(found)}; there are {there or 'none'}")
-    # a view of a registered tensor is that tensor; what is computed anew at each look cannot be set
-    if found.untyped_storage().data_ptr() not in {tensor.untyped_storage().data_ptr() for _, tensor in named}:
-        what = f"{outline(found)} that is neither a parameter nor a buffer"
-        remedy = "no optimizer, state_dict or .to() knows it: register it in the module, or set the codes by a function"
-        raise DeclarationContradicted("codebook", repr(path), what, remedy)
-    return found.mT if path.endswith(".T") else found
-
-
-def converted(module: nn.Module, codebook: Any, dtype: torch.dtype) -> nn.Module:
-    """Return the module in `dtype`: as it is where its codes have that, for what it keeps wider it keeps on purpose."""
-    made = isinstance(codebook, str) and _codes_of(module, codebook).dtype == dtype
-    return module if made else module.to(dtype)
-
-
-def set_codes(module: nn.Module, codebook: Any, codes: Tensor) -> Any:
-    """Set the codes, (K, D), and return where their gradient arrives. codebook: as in `torch_quantizer`."""
-    if callable(codebook):
-        return codebook(module, codes)
-    target = _codes_of(module, codebook)
-    if target.shape[-2:] != codes.shape:
-        found, wanted = tuple(target.shape), tuple(codes.shape)
-        raise DeclarationContradicted("codebook", repr(codebook), f"{found}, for codes of {wanted}", "(D, K): add .T")
-    set_exactly(target, array_of(codes.expand(target.shape)))
-    return _codes_of(module, codebook.removesuffix(".T"))
 
 
 def _tensor(what: str, returned: Any, place: Place, floating: bool) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters import plain
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Form, Gradients
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.tensors import array_of, overwrite
@@ -114,9 +115,9 @@ class TorchLayer:
         return Arranged.of(self.layouts, (len(indices), dim), None).tokens(outputs)
 
     def state(self) -> Mapping[str, Array]:
-        """Return a copy of every parameter and buffer, by name."""
-        named = [*self.module.named_parameters(), *self.module.named_buffers()]
-        return {name: array_of(tensor).copy() for name, tensor in named}
+        """Return a copy of every parameter, and of every buffer that a state_dict holds, by name."""
+        held: Mapping[str, Array] = plain.state(self.module)
+        return held
 
     def overwrite_returned(self) -> None:
         """Overwrite, in place, every tensor that the last call returned."""

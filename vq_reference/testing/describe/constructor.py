@@ -12,7 +12,17 @@ from vq_reference.testing.adapters.quantizer import Wanted
 
 # as the field calls them; the names of one row are alternatives
 WIDTH = (
-    *("dim", "input_dim", "embedding_dim", "embed_dim", "vq_embed_dim", "e_dim", "code_dim", "codebook_dim"),
+    *(
+        "dim",
+        "dimension",
+        "input_dim",
+        "embedding_dim",
+        "embed_dim",
+        "vq_embed_dim",
+        "e_dim",
+        "code_dim",
+        "codebook_dim",
+    ),
     *("latent_dim", "token_dim", "feature_dim", "hidden_dim", "channels", "in_channels", "width", "D", "d"),
 )
 SIZE = (

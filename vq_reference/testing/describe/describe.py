@@ -169,7 +169,12 @@ def _places(description: Description, found: Found) -> None:
         arguments["indices"] = repr(found.indices)
     if found.freeze is not None:
         facts["codes in training"] = f"changed by every forward; frozen by eval mode of {found.freeze}"
-        arguments["freeze"] = f"lambda module: module.{found.freeze}.eval()"
+        # the path may go through a ModuleList
+        arguments["freeze"] = f"lambda module: module.get_submodule({found.freeze!r}).eval()"
+        description.notes.append(
+            "the codes move in training, and are judged here as they stand. For the laws of codes that are moving "
+            "averages give average=MovingAverage(…) too: see docs/verify-your-own.md"
+        )
     else:
         facts["codes in training"] = "left as they are by a forward"
 
@@ -195,8 +200,15 @@ def _loss(description: Description, found: Found, beta: str | None) -> None:
     if not measured:
         arguments["loss_at"] = "None"
         description.facts["loss"] = "not found"
-        if found.scalars:
-            description.unknown.append(f"the loss: no gradient from {', '.join(map(_shown, found.scalars))}")
+        tried = (
+            f"no gradient from {', '.join(map(_shown, found.scalars))}"
+            if found.scalars
+            else "no single number came back"
+        )
+        description.unknown.append(
+            f"the loss: {tried}. Most laws of the loss are left out. Where there is one, or several to add up, give "
+            "loss_at and loss_weights, and call= to return it"
+        )
         return
     path, _ = max(measured, key=lambda each: abs(each[1].codebook or 0) + abs(each[1].encoder or 0))
     if path != (2,):

@@ -96,6 +96,14 @@ MUTANTS = (
         killed_by="initialise.scale",
     ),
     Mutant(
+        "codes-of-eval-outlive-the-first-batch",
+        "vq_reference.nn.vector_quantize",
+        replace="codes = self.codes.to(tokens.dtype)",
+        by="codes = vars(self).pop('seen', self.codes) if self.training else vars(self).setdefault('seen', self.codes)",
+        why="eval keeps the codes that it has seen, and the first batch in training is given those in place of its own",
+        killed_by="initialise.scale",
+    ),
+    Mutant(
         "initialised-at-every-step",
         EMA,
         replace="self.initialised.fill_(True)",

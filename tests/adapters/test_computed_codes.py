@@ -1,0 +1,132 @@
+"""Codes that a module keeps as sums and counts alone, with a cache of their quotient that no state_dict holds."""
+
+import pytest
+import torch
+from torch import nn
+
+from vq_reference.testing.adapters.declaration import DeclarationContradicted
+from vq_reference.testing.adapters.moving_average import MovingAverage
+from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing.catalogue import laws
+from vq_reference.testing.judge import judge
+from vq_reference.testing.verdict import Verdict
+
+LAWS = laws()
+
+
+class Cached(nn.Module):
+    """The quotient is made at the first look in eval, and forgotten where sums or counts change."""
+
+    def __init__(self, dim, size, weight):
+        super().__init__()
+        self.register_buffer("sums", torch.randn(size, dim))
+        self.register_buffer("counts", torch.ones(size))
+        self.register_buffer("ready", torch.tensor(True))
+        self.register_buffer("cache", None, persistent=False)
+        self.weight, self.decay, self.moves = weight, 0.99, True
+
+    @property
+    def codes(self):
+        if self.cache is None or self.training:
+            self.cache = self.sums / self.counts[:, None]
+        return self.cache
+
+    def forward(self, x):
+        flat = x.detach().reshape(-1, x.shape[-1])
+        if self.training and not self.ready:
+            self.begin(flat)
+        indices = (flat[:, None] - self.codes).square().sum(dim=-1).argmin(dim=-1)
+        q = self.codes[indices].reshape(x.shape)
+        if self.training and self.moves:
+            chosen = nn.functional.one_hot(indices, len(self.counts)).to(flat)
+            self.counts.lerp_(chosen.sum(dim=0), 1 - self.decay)
+            self.sums.lerp_(chosen.T @ flat, 1 - self.decay)
+            self.forget()
+        return q + (x - x.detach()), indices.reshape(x.shape[:-1]), self.weight * (x - q).square().mean()
+
+    def begin(self, tokens):
+        self.sums.copy_(tokens[torch.arange(len(self.sums)) % len(tokens)])
+        self.counts.fill_(1.0)
+        self.ready.fill_(True)
+        self.forget()
+
+    def forget(self):
+        self.cache = None
+
+    def _load_from_state_dict(self, *given):
+        super()._load_from_state_dict(*given)
+        self.forget()
+
+
+class Plain(Cached):
+    """No cache at all."""
+
+    @property
+    def codes(self):
+        return self.sums / self.counts[:, None]
+
+
+class Stale(Cached):
+    """moshi 0.2.13: a state_dict is loaded below codes that stay."""
+
+    _load_from_state_dict = nn.Module._load_from_state_dict
+
+
+class Early(Cached):
+    """moshi 0.2.13: codes that eval has looked at before the first batch outlive it."""
+
+    @property
+    def codes(self):
+        if self.cache is None:
+            self.cache = self.sums / self.counts[:, None]
+        return self.cache
+
+    def begin(self, tokens):
+        cache = self.cache
+        super().begin(tokens)
+        self.cache = cache
+
+
+class Doubled(Plain):
+    """Not what was declared."""
+
+    @property
+    def codes(self):
+        return 2 * self.sums / self.counts[:, None]
+
+
+def adapter(module):
+    return torch_quantizer(
+        lambda wanted: module(wanted.dim, wanted.codebook_size, wanted.commitment_weight),
+        "codes",
+        loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
+        freeze=lambda module: setattr(module, "moves", False),
+        average=MovingAverage("counts", "sums", "decay", initialised="ready"),
+    )
+
+
+@pytest.mark.parametrize("module", [Cached, Plain])
+def test_codes_made_of_sums_and_counts_are_judged_like_others(module):
+    """A cache that is filled in eval is no change of state."""
+    tested = adapter(module)
+    chosen = [law for law in LAWS.values() if law.level == "must" and not tested.lacks(law.needs)]
+    assert {"ema.codes", "state.loaded_over", "state.eval", "call.state", "nearest.choice"} <= {
+        law.id for law in chosen
+    }
+    outcomes = [judge(law, tested, "quick", None)[0] for law in chosen]
+    assert {outcome.law: outcome.message for outcome in outcomes if outcome.verdict is not Verdict.HELD} == {}
+
+
+@pytest.mark.parametrize(("module", "law"), [(Stale, "state.loaded_over"), (Early, "initialise.scale")])
+def test_a_cache_that_outlives_what_it_was_made_of_is_found(module, law):
+    assert judge(LAWS[law], adapter(module), "default", None)[0].verdict is Verdict.BROKEN
+
+
+def test_codes_that_are_no_quotient_are_refused():
+    with pytest.raises(DeclarationContradicted, match=r"'codes'.* nor sums ÷ counts"):
+        adapter(Doubled)
+
+
+def test_without_an_average_codes_that_are_computed_are_refused():
+    with pytest.raises(DeclarationContradicted, match="average= where they are sums ÷ counts"):
+        torch_quantizer(lambda wanted: Cached(wanted.dim, wanted.codebook_size, 1.0), "codes", loss_weights=(0.0, 1.0))
