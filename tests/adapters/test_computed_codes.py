@@ -9,6 +9,7 @@ from vq_reference.testing.adapters.moving_average import MovingAverage
 from vq_reference.testing.adapters.quantizer import torch_quantizer
 from vq_reference.testing.catalogue import laws
 from vq_reference.testing.judge import judge
+from vq_reference.testing.scripts.text import BROKEN, run
 from vq_reference.testing.verdict import Verdict
 
 LAWS = laws()
@@ -95,9 +96,29 @@ class Doubled(Plain):
         return 2 * self.sums / self.counts[:, None]
 
 
+class Unweighted(Stale):
+    """The weight of its loss is its trainer's."""
+
+    def __init__(self, dim, size):
+        super().__init__(dim, size, None)
+
+
+def weighted(wanted):
+    module = Unweighted(wanted.dim, wanted.codebook_size)
+    module.weight = wanted.commitment_weight
+    return module
+
+
 def adapter(module):
+    if module is Unweighted:
+        made = weighted
+    else:
+
+        def made(wanted):
+            return module(wanted.dim, wanted.codebook_size, wanted.commitment_weight)
+
     return torch_quantizer(
-        lambda wanted: module(wanted.dim, wanted.codebook_size, wanted.commitment_weight),
+        made,
         "codes",
         loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
         freeze=lambda module: setattr(module, "moves", False),
@@ -120,6 +141,13 @@ def test_codes_made_of_sums_and_counts_are_judged_like_others(module):
 @pytest.mark.parametrize(("module", "law"), [(Stale, "state.loaded_over"), (Early, "initialise.scale")])
 def test_a_cache_that_outlives_what_it_was_made_of_is_found(module, law):
     assert judge(LAWS[law], adapter(module), "default", None)[0].verdict is Verdict.BROKEN
+
+
+@pytest.mark.parametrize("module", [Stale, Unweighted])
+def test_a_script_sets_what_the_adapter_sets_and_no_cache_that_the_constructor_leaves_empty(module):
+    (script,) = (judge(LAWS["state.loaded_over"], adapter(module), "quick", None)[0].counterexample.script,)
+    assert run(script).code == BROKEN
+    assert ("layer.weight = " in script) == (module is Unweighted)
 
 
 def test_codes_that_are_no_quotient_are_refused():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters import source
-from vq_reference.testing.adapters.constructor import constructed
+from vq_reference.testing.adapters.constructor import by_lines, constructed
 from vq_reference.testing.adapters.implementation import Call
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.places import Place
@@ -39,6 +39,7 @@ def module_script(
         arranged = Arranged.of(layer.layouts, x.shape, how.leading)
         if instance is None:
             begin = constructed(lambda: make(reference))
+            begin += source.differing(layer.module, by_lines(begin))
         else:
             begin = ["import copy", *source.named(instance), "layer = copy.deepcopy(found)"]
         held = source.state(layer.module)

@@ -94,10 +94,15 @@ def state(module: Any) -> dict[str, Any]:
 
     One that none holds is what a module can make anew, a cache for one: whether it is right is seen in what is replied.
     """
-    parts = [(f"{path}.".lstrip("."), part) for path, part in module.named_modules()]
-    unsaved = {f"{prefix}{name}" for prefix, part in parts for name in part._non_persistent_buffers_set}
-    held = [*module.named_parameters(), *(each for each in module.named_buffers() if each[0] not in unsaved)]
+    caches = unsaved(module)
+    held = [*module.named_parameters(), *(each for each in module.named_buffers() if each[0] not in caches)]
     return {name: array(each) for name, each in held}
+
+
+def unsaved(module: Any) -> set[str]:
+    """Return the names of buffers that no state_dict holds."""
+    parts = [(f"{path}.".lstrip("."), part) for path, part in module.named_modules()]
+    return {f"{prefix}{name}" for prefix, part in parts for name in part._non_persistent_buffers_set}
 
 
 def load_state(module: Any, other: Any) -> Any:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.arguments import Array
+from vq_reference.testing.adapters.plain import unsaved
 
 OURS = "vq_reference."
 # what a script may use by these names, and how it gets them; torch is imported by every script
@@ -233,6 +234,8 @@ def state(module: nn.Module, constructed: nn.Module | None = None) -> list[str]:
     """
     made = {} if constructed is None else {**dict(constructed.named_parameters()), **dict(constructed.named_buffers())}
     held = [*module.named_parameters(), *module.named_buffers()]
+    # a cache that the constructor leaves empty is made again
+    there = ["        if name in named:"] if unsaved(module) else []
     return [
         "state = {",
         *(
@@ -244,7 +247,8 @@ def state(module: nn.Module, constructed: nn.Module | None = None) -> list[str]:
         "named = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}",
         "with torch.no_grad():",
         "    for name, values in state.items():",
-        "        named[name].copy_(values)",
+        *there,
+        f"{'    ' * len(there)}        named[name].copy_(values)",
     ]
 
 
@@ -279,14 +283,16 @@ def changed(module: nn.Module, change: Callable[[Any], object] | None) -> list[s
 def differing(module: nn.Module, constructed: nn.Module | None) -> list[str]:
     """Return the lines that give `layer` the plain attributes that this module has and its constructor does not give.
 
-    Those that both have, such as a decay that was set later: others may be what a release has added, or taken away.
+    Such as a decay that was set later, or a weight of the loss that an adapter hands on.
     """
-    made = {} if constructed is None else {path: vars(part) for path, part in constructed.named_modules()}
+    if constructed is None:
+        return []
+    made = {path: vars(part) for path, part in constructed.named_modules()}
     return [
         _assigned(path, name, value)
         for path, part in module.named_modules()
         for name, value in vars(part).items()
-        if is_plain(value) and name in made.get(path, {}) and made[path][name] != value
+        if is_plain(value) and path in made and (name not in made[path] or made[path][name] != value)
     ]
 
 
