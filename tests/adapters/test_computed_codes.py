@@ -96,29 +96,20 @@ class Doubled(Plain):
         return 2 * self.sums / self.counts[:, None]
 
 
-class Unweighted(Stale):
-    """The weight of its loss is its trainer's."""
-
-    def __init__(self, dim, size):
-        super().__init__(dim, size, None)
-
-
-def weighted(wanted):
-    module = Unweighted(wanted.dim, wanted.codebook_size)
+def given_later(wanted):
+    """Return a module whose weight of the loss is its trainer's."""
+    module = Stale(wanted.dim, wanted.codebook_size, None)
     module.weight = wanted.commitment_weight
     return module
 
 
-def adapter(module):
-    if module is Unweighted:
-        made = weighted
-    else:
+def of(module):
+    return lambda wanted: module(wanted.dim, wanted.codebook_size, wanted.commitment_weight)
 
-        def made(wanted):
-            return module(wanted.dim, wanted.codebook_size, wanted.commitment_weight)
 
+def adapter(make):
     return torch_quantizer(
-        made,
+        make,
         "codes",
         loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
         freeze=lambda module: setattr(module, "moves", False),
@@ -140,19 +131,20 @@ def test_codes_made_of_sums_and_counts_are_judged_like_others(module):
 
 @pytest.mark.parametrize(("module", "law"), [(Stale, "state.loaded_over"), (Early, "initialise.scale")])
 def test_a_cache_that_outlives_what_it_was_made_of_is_found(module, law):
-    assert judge(LAWS[law], adapter(module), "default", None)[0].verdict is Verdict.BROKEN
+    assert judge(LAWS[law], adapter(of(module)), "default", None)[0].verdict is Verdict.BROKEN
 
 
-@pytest.mark.parametrize("module", [Stale, Unweighted])
-def test_a_script_sets_what_the_adapter_sets_and_no_cache_that_the_constructor_leaves_empty(module):
-    (script,) = (judge(LAWS["state.loaded_over"], adapter(module), "quick", None)[0].counterexample.script,)
+@pytest.mark.parametrize(("make", "later"), [(of(Stale), False), (given_later, True)])
+def test_a_script_sets_what_the_adapter_sets_and_no_cache_that_the_constructor_leaves_empty(make, later):
+    outcome, _ = judge(LAWS["state.loaded_over"], adapter(make), "quick", None)
+    script = outcome.counterexample.script
     assert run(script).code == BROKEN
-    assert ("layer.weight = " in script) == (module is Unweighted)
+    assert ("layer.weight = " in script) == later
 
 
 def test_codes_that_are_no_quotient_are_refused():
     with pytest.raises(DeclarationContradicted, match=r"'codes'.* nor sums ÷ counts"):
-        adapter(Doubled)
+        adapter(of(Doubled))
 
 
 def test_without_an_average_codes_that_are_computed_are_refused():
