@@ -86,7 +86,7 @@ def test_a_copy_shares_nothing_with_its_original(implementation, subject, runs):
 
 @law("state.eval", level="must", source=USER, needs=KEPT, subject=kept(), with_grad=st.booleans())
 def test_eval_changes_no_state(implementation, subject, with_grad):
-    """A call in eval mode changes no parameter and no saved buffer, of moving averages either."""
+    """A call in eval mode changes no parameter and no buffer, of moving averages either."""
     layer = built(implementation, subject)
     before = layer.state()
     layer(subject.x, use=Use(training=False, with_grad=with_grad))
@@ -95,7 +95,7 @@ def test_eval_changes_no_state(implementation, subject, with_grad):
 
 @law("state.no_grad", level="must", source=USER, needs=KEPT | {"quiet_without_grad"}, subject=kept())
 def test_without_gradients_no_state_moves(implementation, subject):
-    """Under no_grad a call changes no parameter and no saved buffer, in training either, where that is declared."""
+    """Under no_grad a call changes no parameter and no buffer, in training either, where that is declared."""
     layer = built(implementation, subject)
     before = layer.state()
     layer(subject.x, use=Use(with_grad=False))

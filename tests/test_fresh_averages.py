@@ -121,14 +121,19 @@ def adapter(module, epsilon="eps"):
 
 @pytest.mark.parametrize(
     ("module", "epsilon", "named"),
-    [(Published, None, {"ema.codes", "ema.unused"}), (Published, "eps", set()), (Halved, "eps", set())],
+    [
+        (Published, None, {"ema.codes", "ema.unused"}),
+        (Published, "eps", set()),
+        (Halved, "eps", set()),
+        (Halved, None, set()),
+    ],
 )
 def test_an_epsilon_that_is_not_declared_is_named_as_the_likely_cause(module, epsilon, named):
     """The codes are then a little off what the declared average says, and laws break by that little."""
     tested = adapter(module, epsilon)
     of = [
         judge(laws()[f"ema.{name}"], tested, "default", None)[0]
-        for name in ["statistics", "codes", "unused", "shrinkage"]
+        for name in ["statistics", "fixed_point", "codes", "unused", "shrinkage"]
     ]
     likely = {outcome.law: nearest_known_bug(outcome.law, of) for outcome in of}
     assert {law for law, bug in likely.items() if bug and "not declared" in bug.name} == named

@@ -59,6 +59,26 @@ class Cached(nn.Module):
         self.forget()
 
 
+class Filled(Cached):
+    """The cache is there from the start, as a buffer."""
+
+    def __init__(self, dim, size, weight):
+        super().__init__(dim, size, weight)
+        self.forget()
+
+    def forget(self):
+        self.cache = self.sums / self.counts[:, None]
+
+
+class Refusing(Cached):
+    """Without codes it does not answer."""
+
+    def forward(self, x):
+        if not self.training and not self.ready:
+            raise RuntimeError("train first")
+        return super().forward(x)
+
+
 class Plain(Cached):
     """No cache at all."""
 
@@ -88,6 +108,21 @@ class Early(Cached):
         self.cache = cache
 
 
+class Ageing(Plain):
+    """State that lasts, hidden from every state_dict, and moved by eval too."""
+
+    def __init__(self, dim, size, weight):
+        super().__init__(dim, size, weight)
+        self.register_buffer("age", torch.zeros(size), persistent=False)
+        self.best = float("nan")
+
+    def forward(self, x):
+        given = super().forward(x)
+        self.age += 1
+        self.age[given[1].reshape(-1)] = 0
+        return given
+
+
 class Doubled(Plain):
     """Not what was declared."""
 
@@ -107,17 +142,18 @@ def of(module):
     return lambda wanted: module(wanted.dim, wanted.codebook_size, wanted.commitment_weight)
 
 
-def adapter(make):
+def adapter(make, codebook="codes", dtype="float32"):
     return torch_quantizer(
         make,
-        "codes",
+        codebook,
         loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
         freeze=lambda module: setattr(module, "moves", False),
         average=MovingAverage("counts", "sums", "decay", initialised="ready"),
+        dtype=dtype,
     )
 
 
-@pytest.mark.parametrize("module", [Cached, Plain])
+@pytest.mark.parametrize("module", [Cached, Filled, Refusing, Plain])
 def test_codes_made_of_sums_and_counts_are_judged_like_others(module):
     """A cache that is filled in eval is no change of state."""
     tested, families = adapter(of(module)), ("call", "ema", "initialise", "state")
@@ -127,17 +163,30 @@ def test_codes_made_of_sums_and_counts_are_judged_like_others(module):
     assert {verdicts[law] for law in ("ema.codes", "state.loaded_over", "state.eval", "call.state")} == {Verdict.HELD}
 
 
-@pytest.mark.parametrize(("module", "law"), [(Stale, "state.loaded_over"), (Early, "initialise.scale")])
-def test_a_cache_that_outlives_what_it_was_made_of_is_found(module, law):
+@pytest.mark.parametrize(
+    ("module", "law"),
+    [(Stale, "state.loaded_over"), (Early, "initialise.scale"), (Ageing, "state.eval"), (Ageing, "call.state")],
+)
+def test_a_cache_that_outlives_what_it_was_made_of_is_found_and_what_is_no_cache(module, law):
     assert judge(LAWS[law], adapter(of(module)), "default", None)[0].verdict is Verdict.BROKEN
 
 
-@pytest.mark.parametrize(("make", "later"), [(of(Stale), False), (given_later, True)])
+@pytest.mark.parametrize(("make", "later"), [(of(Stale), False), (given_later, True), (of(Ageing), False)])
 def test_a_script_sets_what_the_adapter_sets_and_no_cache_that_the_constructor_leaves_empty(make, later):
     outcome, _ = judge(LAWS["state.loaded_over"], adapter(make), "quick", None)
     script = outcome.counterexample.script
     assert run(script).code == BROKEN
     assert ("layer.weight = " in script) == later
+
+
+def test_a_shape_the_wrong_way_round_is_said_of_computed_codes_too():
+    with pytest.raises(DeclarationContradicted, match=r"\(3, 2\), for codes of \(2, 3\).*add .T"):
+        adapter(of(Plain), "codes.T")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_computed_codes_are_set_in_every_dtype(dtype):
+    assert judge(LAWS["nearest.choice"], adapter(of(Plain), dtype=dtype), "quick", None)[0].verdict is Verdict.HELD
 
 
 def test_codes_that_are_no_quotient_are_refused():

@@ -166,6 +166,27 @@ def test_codes_behind_a_number_are_frozen_where_they_lie():
     assert contradictions(description.implementation()) == []
 
 
+@pytest.mark.parametrize("default", [None, 0, (1,)])
+def test_a_default_that_is_no_number_of_several_stays(default):
+    class Codec(SimVQ):
+        def __init__(self, dim, codebook_size, num_codebooks=default):
+            assert num_codebooks == default
+            super().__init__(dim, codebook_size)
+
+    assert "num_codebooks" not in describe(Codec).make
+
+
+def test_a_constructor_that_takes_no_single_layer_is_told_with_what_it_says():
+    class Codec(SimVQ):
+        def __init__(self, dim, codebook_size, n_q=2):
+            if n_q < 2:
+                raise ValueError("several")
+            super().__init__(dim, codebook_size)
+
+    with pytest.raises(CannotDescribe, match=r"n_q=1\) raises ValueError: several\. Describe an instance"):
+        describe(Codec)
+
+
 def test_a_number_of_quantizers_is_one_where_its_default_is_not():
     class Codec(SimVQ):
         def __init__(self, dim, codebook_size, n_codebooks=9, depth=2):

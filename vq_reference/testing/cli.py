@@ -176,8 +176,8 @@ def run(
         typer.Option(
             min=1,
             metavar="SECONDS",
-            help="Time that one law may take.",
-            show_default="120, and 1200 with --profile thorough",
+            help="Time that one law may take: 120, and 1200 with --profile thorough, if not said.",
+            show_default=False,
         ),
     ] = None,
     expected: Annotated[

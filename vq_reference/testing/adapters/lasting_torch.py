@@ -103,7 +103,7 @@ class LastingTorch:
         return tuple(Statistics(array_of(n), array_of(m)) for n, m in self.access.statistics(self.module))
 
     def state(self) -> Mapping[str, Array]:
-        """Return every parameter, and every buffer that a state_dict holds."""
+        """Return every parameter and buffer, by the names of `plain.state`."""
         return plain.state(self.module)
 
 

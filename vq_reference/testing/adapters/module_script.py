@@ -37,12 +37,14 @@ def module_script(
     def script(reference: SimVQ, x: Array, how: Call) -> Written:
         layer = built(reference)
         arranged = Arranged.of(layer.layouts, x.shape, how.leading)
+        fresh = None
         if instance is None:
             begin = constructed(lambda: make(reference))
-            begin += source.differing(layer.module, by_lines(begin))
+            fresh = by_lines(begin)
+            begin += source.differing(layer.module, fresh)
         else:
             begin = ["import copy", *source.named(instance), "layer = copy.deepcopy(found)"]
-        held = source.state(layer.module)
+        held = source.state(layer.module, source.empty_caches(layer.module, fresh))
         defined, entered = ([], "layer(entering)") if call is None else source.function(call)
         entered = entered if call is None else f"{entered}(layer, entering)"
         read, expressions = _read(places)

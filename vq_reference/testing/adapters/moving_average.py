@@ -16,6 +16,7 @@ from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted
 from vq_reference.testing.adapters.lasting_torch import CARRY, Access, LastingTorch, constructing
 from vq_reference.testing.adapters.reading import Reading, codes_at, reached, statistics_at
+from vq_reference.testing.adapters.tensors import array_of
 from vq_reference.vector_quantize import VectorQuantize
 
 Make = Callable[[int, int, float], nn.Module]
@@ -69,7 +70,7 @@ class MovingAverage:
 
 def set_through_averages(average: MovingAverage, module: nn.Module, codes: Tensor) -> None:
     """Set codes, (K, D), that a module computes as m/N, by its sums and counts."""
-    _place(module, average, None, codes.numpy(), 1.0)
+    _place(module, average, None, array_of(codes), 1.0)
 
 
 def lasting_of(
@@ -152,6 +153,8 @@ def _place(module: nn.Module, average: MovingAverage, codes: str | None, values:
             found = f"{tuple(counts.shape)}, for {len(wanted)} codes" if isinstance(counts, Tensor) else str(counts)
             raise DeclarationContradicted("average.counts", repr(average.counts), found)
         counts.fill_(count)
+    if codes is None:  # a module that caches its quotient has to forget it where a state is loaded
+        module.load_state_dict(module.state_dict())
 
 
 def _held(module: nn.Module, name: str, path: str) -> Any:
@@ -173,9 +176,15 @@ def _held(module: nn.Module, name: str, path: str) -> Any:
 def _require_that_it_moves(build: Callable[[Wanted], LastingLayer], average: MovingAverage, path: str) -> None:
     """Call a layer once, so that a name of another buffer, or of no argument, is found before any law is."""
     codes = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.5]]])
-    if not np.allclose(build(Wanted(VectorQuantize(codes), Averaging())).codes(), codes):
-        what = "codes that are neither a parameter nor a buffer, nor sums ÷ counts"
-        raise DeclarationContradicted("codebook", repr(path), what)
+    placed = build(Wanted(VectorQuantize(codes), Averaging())).codes()
+    if placed.shape != codes.shape:
+        raise DeclarationContradicted(
+            "codebook", repr(path), f"{placed.shape[1:]}, for codes of (2, 3)", "(D, K): add .T"
+        )
+    if not np.allclose(placed, codes):
+        what = "codes that are neither a parameter nor a buffer, nor sums ÷ counts as they are set"
+        remedy = "a cache of them has to be dropped where a state_dict is loaded"
+        raise DeclarationContradicted("codebook", repr(path), what, remedy)
     layer: Any = build(Wanted(VectorQuantize(codes), Averaging()))
     taken = inspect.signature(layer.module.forward).parameters
     for name in ("mask", "lengths"):

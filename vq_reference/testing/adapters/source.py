@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+import math
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -227,15 +228,19 @@ def lines_of(*parts: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def state(module: nn.Module, constructed: nn.Module | None = None) -> list[str]:
+def empty_caches(module: nn.Module, constructed: nn.Module | None) -> set[str]:
+    """Return the names of buffers that are not saved, and that the constructor leaves empty: they are made again."""
+    return set() if constructed is None else unsaved(module) - {name for name, _ in constructed.named_buffers()}
+
+
+def state(module: nn.Module, left_out: set[str], constructed: nn.Module | None = None) -> list[str]:
     """Return the lines that give `layer` the parameters and buffers of this module, every bit of them.
 
-    Not those that the constructor gives it anyway, where it is told what that made: a release may have mended them.
+    But for those that are left out, and those that the constructor gives it anyway, where it is told what that made: a
+    release may have mended them.
     """
     made = {} if constructed is None else {**dict(constructed.named_parameters()), **dict(constructed.named_buffers())}
-    held = [*module.named_parameters(), *module.named_buffers()]
-    # a cache that the constructor leaves empty is made again
-    there = ["        if name in named:"] if unsaved(module) else []
+    held = [each for each in [*module.named_parameters(), *module.named_buffers()] if each[0] not in left_out]
     return [
         "state = {",
         *(
@@ -247,8 +252,7 @@ def state(module: nn.Module, constructed: nn.Module | None = None) -> list[str]:
         "named = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}",
         "with torch.no_grad():",
         "    for name, values in state.items():",
-        *there,
-        f"{'    ' * len(there)}        named[name].copy_(values)",
+        "        named[name].copy_(values)",
     ]
 
 
@@ -292,9 +296,10 @@ def differing(module: nn.Module, constructed: nn.Module | None) -> list[str]:
         _assigned(path, name, value)
         for path, part in module.named_modules()
         for name, value in vars(part).items()
-        if is_plain(value) and path in made and (name not in made[path] or made[path][name] != value)
+        if is_plain(value) and path in made and repr(made[path].get(name, made)) != repr(value)
     ]
 
 
 def _assigned(path: str, name: str, value: Any) -> str:
-    return f"layer.get_submodule({path!r}).{name} = {value!r}" if path else f"layer.{name} = {value!r}"
+    text = f"float('{value}')" if isinstance(value, float) and not math.isfinite(value) else repr(value)
+    return f"layer.get_submodule({path!r}).{name} = {text}" if path else f"layer.{name} = {text}"

@@ -115,7 +115,7 @@ class TorchLayer:
         return Arranged.of(self.layouts, (len(indices), dim), None).tokens(outputs)
 
     def state(self) -> Mapping[str, Array]:
-        """Return a copy of every parameter, and of every buffer that a state_dict holds, by name."""
+        """Return a copy of every parameter and buffer, by the names of `plain.state`."""
         held: Mapping[str, Array] = plain.state(self.module)
         return held
 

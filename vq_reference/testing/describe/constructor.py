@@ -74,7 +74,8 @@ class Constructor:
             # a narrow space of a fixed width by default: codes of another width have no place in it
             fixed = [name for name in given if name in NARROW and isinstance(known[name].default, int)]
             arguments.update(dict.fromkeys(fixed, what))
-        arguments.update({n: "1" for n in known if n in LAYERS or (n in ONE and n in required)})
+        many = {n for n in LAYERS if n in known and type(known[n].default) is int and known[n].default > 1}
+        arguments.update({n: "1" for n in known if n in many or (n in ONE and n in required)})
         if "kmeans_init" in known:
             arguments["kmeans_init"] = "False"  # else the first batch decides the codes
         beta = next((name for name in BETA if name in known), None)
@@ -108,5 +109,12 @@ class Constructor:
                 )
 
     def make(self, wanted: Any) -> nn.Module:
-        """Return a module of the wanted sizes."""
-        return self.module_class(**{name: eval(value, {"wanted": wanted}) for name, value in self.arguments.items()})
+        """Return a module of the wanted sizes. Raises CannotDescribe where its constructor takes them not."""
+        given = {name: eval(value, {"wanted": wanted}) for name, value in self.arguments.items()}
+        try:
+            return self.module_class(**given)
+        except Exception as error:
+            raise CannotDescribe(
+                f"{self.source()} raises {type(error).__name__}: {error}. Describe an instance, or write "
+                "torch_quantizer(lambda wanted: …, …) yourself"
+            ) from error

@@ -29,16 +29,14 @@ class Told(NamedTuple):
 
 def tried(told: Told, ends: Iterable[str], error: Exception) -> str:
     """Return the first script that shows the fault, and shows none in right code. Raises NoScript."""
-    last: BaseException | None = None
     for end in ends:
         shown = run(told.faulty + end)
-        last = shown.raised
         # of an exception: the one that the law met, and not what the script itself may stumble over
         same = shown.raised is None or type(shown.raised) is type(error)
         if shown.code == BROKEN and same and (told.right is None or run(told.right + end).code == HOLDS):
             return told.faulty + end
-    if last is not None:
-        raise NoScript(f"the script that was tried ended in {type(last).__name__}: {last}")
+    if (met := run(told.faulty).raised) is not None:
+        raise NoScript(f"its lines alone end in {type(met).__name__}: {met}")
     raise NoScript("no call of the law, made alone, shows the fault")
 
 

@@ -143,7 +143,7 @@ class Replay:
         later = source.differing(layer.module, fresh)
         made = [line, *source.converted(layer.module, fresh, layer.dtype)]
         if getattr(wanted, "placed", True):
-            made += source.state(layer.module, fresh)
+            made += source.state(layer.module, source.empty_caches(layer.module, fresh), fresh)
         else:  # the constructor is what the law is about, and nothing is placed over what it draws
             made = [f"torch.manual_seed({lasting_torch.SEED})", *made]
         held = [*made, *later, "return layer"]

@@ -13,6 +13,7 @@ import numpy as np
 
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.plain import bare
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.border import Border, Called, Decoded, Step, Stepped
 from vq_reference.testing.choice import decided
@@ -124,13 +125,13 @@ def _told(
             several = len(calls) > 1
             found = told(kept=actual if several else "")
             return found, _compared(tested, calls[-1], found, "torch.cat(kept)" if several else actual, error)
-        found, name = told()._replace(right=None), error.what.removesuffix(OVERWRITTEN)
+        found, name = told()._replace(right=None), bare(error.what.removesuffix(OVERWRITTEN))
         held = run(f"{found.faulty}\nheld = {STATE}").names.get("held")
         if not isinstance(held, dict) or name not in held:
             raise NoScript(f"{error.what!r} has no expression in plain torch yet")
         state = f"{STATE}[{name!r}]"
         # what was returned is overwritten by then: no backward passes through it
-        actual = state if name != error.what else f"(gradient(start, x), {state})[1]"
+        actual = state if error.what.endswith(OVERWRITTEN) else f"(gradient(start, x), {state})[1]"
         return found, comparisons(found, actual, error)
     if isinstance(error, NoneOfThose) and error.what in FORM:
         end = ONE_OF.format(actual=FORM[error.what], allowed=error.allowed, what=error.what)
