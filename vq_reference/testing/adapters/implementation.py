@@ -172,7 +172,7 @@ class Implementation:
     of it, 0 where it reaches the encoder alone.
     metric: what the choice minimises; "cosine" compares directions.
     unit_codes: whether the output is a code divided by its length, which is what indices decode to as well.
-    state_changes: names of buffers that a forward in training may change.
+    state_changes: names of buffers that a forward in training may change, and in eval those that are not saved: caches.
     sizes: (D, K) where the implementation is an instance, whose sizes are given; None where any can be built.
     script: the wanted layer, its tokens and how it is called → lines of plain torch, of which a script for a bug report
     is made. See `adapters.scripts` and `adapters.module_script`.

@@ -108,7 +108,7 @@ def torch_quantizer(
     decode: name of the method from indices to outputs, or a function of (module, indices).
     call: (module, x) → what is returned, where that is more than module(x).
     freeze: (module) called before each forward, after its mode is set, so that the codes stay.
-    state_changes: buffers that a forward in training may change all the same.
+    state_changes: buffers that a forward in training may change all the same; in eval too, if they are not saved.
     sizes: (D, K) where it can have no other; found by itself for an instance with a path for its codebook.
     average: what is kept between calls by a module whose codes are moving averages; for the laws of layers that last,
     on the CPU. Its loss is the encoder half alone, with the weight that is wanted. The path of its codebook may be that
