@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from vq_reference import cosine
 from vq_reference.testing import bounds
 from vq_reference.testing.adapters.implementation import Call, Cotangent
-from vq_reference.testing.adapters.plain import bare
+from vq_reference.testing.adapters.lasting import bare
 from vq_reference.testing.choice import compared, decided
 from vq_reference.testing.closed_forms import arrived, loss_of
 from vq_reference.testing.law import law

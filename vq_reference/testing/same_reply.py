@@ -9,8 +9,7 @@ import numpy as np
 
 from vq_reference.arguments import Array
 from vq_reference.testing import bounds_layer
-from vq_reference.testing.adapters.lasting import LastingLayer, Reply, Start
-from vq_reference.testing.adapters.plain import bare
+from vq_reference.testing.adapters.lasting import LastingLayer, Reply, Start, bare
 from vq_reference.testing.choice_of_heads import decided
 from vq_reference.testing.measure import assert_within
 from vq_reference.vector_quantize import VectorQuantize

@@ -159,6 +159,11 @@ class LastingLayer(Protocol):
         ...
 
 
+def bare(name: str) -> str:
+    """Return a name in `plain.state` without its mark of what is not saved: the same name, if it is saved."""
+    return name.removesuffix(" (not saved)")
+
+
 Carry = Callable[[LastingLayer, LastingLayer], LastingLayer]
 
 

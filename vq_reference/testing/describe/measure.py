@@ -17,7 +17,7 @@ from vq_reference.arguments import Array
 from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Implementation, Layer
-from vq_reference.testing.adapters.plain import bare
+from vq_reference.testing.adapters.lasting import bare
 from vq_reference.testing.jacobian import jacobian
 from vq_reference.testing.strategies import Case
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
 from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.adapters.plain import bare
+from vq_reference.testing.adapters.lasting import bare
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.border import Border, Called, Decoded, Step, Stepped
 from vq_reference.testing.choice import decided
