@@ -159,9 +159,13 @@ class LastingLayer(Protocol):
         ...
 
 
+# what follows the name of a buffer that no state_dict holds, in the state of a layer
+NOT_SAVED = " (not saved)"
+
+
 def bare(name: str) -> str:
-    """Return a name in `plain.state` without its mark of what is not saved: the same name, if it is saved."""
-    return name.removesuffix(" (not saved)")
+    """Return the name of a parameter or buffer without the mark: the same name, if a state_dict holds it."""
+    return name.removesuffix(NOT_SAVED)
 
 
 Carry = Callable[[LastingLayer, LastingLayer], LastingLayer]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vq_reference.arguments import Array
 from vq_reference.ema import Statistics
 from vq_reference.testing.adapters import plain
-from vq_reference.testing.adapters.lasting import Carry, LastingLayer, Reached, Reply, Start, Use, Wanted
+from vq_reference.testing.adapters.lasting import NOT_SAVED, Carry, LastingLayer, Reached, Reply, Start, Use, Wanted
 from vq_reference.testing.adapters.tensors import array_of
 
 GRADIENT = "gradient at "
@@ -103,8 +103,14 @@ class LastingTorch:
         return tuple(Statistics(array_of(n), array_of(m)) for n, m in self.access.statistics(self.module))
 
     def state(self) -> Mapping[str, Array]:
-        """Return every parameter and buffer, by the names of `plain.state`."""
-        return plain.state(self.module)
+        """Return every parameter and buffer; the name of one that no state_dict holds says so."""
+        return state_of(self.module)
+
+
+def state_of(module: nn.Module) -> dict[str, Array]:
+    """Return every parameter and buffer; the name of one that no state_dict holds says so."""
+    caches = plain.unsaved(module)
+    return {f"{name}{NOT_SAVED}" if name in caches else name: each for name, each in plain.state(module).items()}
 
 
 @contextlib.contextmanager

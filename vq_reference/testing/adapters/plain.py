@@ -44,7 +44,8 @@ def called(
     until = None if lengths is None else torch.as_tensor(lengths)
     low = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()
     with torch.random.fork_rng(devices=()), torch.set_grad_enabled(with_grad), low:
-        held = b"".join(values.tobytes() for name, values in state(module).items() if "(not saved)" not in name)
+        caches = unsaved(module)
+        held = b"".join(values.tobytes() for name, values in state(module).items() if name not in caches)
         # the CPU's alone: torch.manual_seed writes down the stack for each kind of accelerator, which takes longer
         torch.default_generator.manual_seed(salt + zlib.crc32(held))
         given = (module if compiled is None else compiled, entering, present, until)
@@ -90,9 +91,8 @@ def array(tensor: Any) -> Any:
 
 
 def state(module: Any) -> dict[str, Any]:
-    """Return every parameter and buffer; one that no state_dict holds is marked as such in its name."""
-    held, caches = [*module.named_parameters(), *module.named_buffers()], unsaved(module)
-    return {f"{name} (not saved)" if name in caches else name: array(each) for name, each in held}
+    """Return every parameter and buffer, whether a state_dict holds it or not."""
+    return {name: array(each) for name, each in [*module.named_parameters(), *module.named_buffers()]}
 
 
 def unsaved(module: Any) -> set[str]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters import plain
 from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Form, Gradients
+from vq_reference.testing.adapters.lasting_torch import state_of
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.tensors import array_of, overwrite
 
@@ -115,9 +115,8 @@ class TorchLayer:
         return Arranged.of(self.layouts, (len(indices), dim), None).tokens(outputs)
 
     def state(self) -> Mapping[str, Array]:
-        """Return a copy of every parameter and buffer, by the names of `plain.state`."""
-        held: Mapping[str, Array] = plain.state(self.module)
-        return held
+        """Return a copy of every parameter and buffer, by name; that of one that no state_dict holds says so."""
+        return state_of(self.module)
 
     def overwrite_returned(self) -> None:
         """Overwrite, in place, every tensor that the last call returned."""

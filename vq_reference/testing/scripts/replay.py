@@ -15,7 +15,7 @@ import torch
 from vq_reference.arguments import Array
 from vq_reference.testing.adapters import lasting_torch, plain, source
 from vq_reference.testing.adapters.constructor import by_lines, constructed
-from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, WantedStack
+from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, WantedStack, bare
 from vq_reference.testing.adapters.lasting_torch import LastingTorch, leading_of
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.choice_of_heads import codes_of, heads_of
@@ -227,7 +227,7 @@ class Replay:
                 self.values.append(Value("sums", f"{name}[{group}][1]", each.sums))
         else:
             self._steps.append(f"{name} = state(layer_{number})")
-            self.values += [Value(key, f"{name}[{key!r}]", array_) for key, array_ in (gave or {}).items()]
+            self.values += [Value(key, f"{name}[{bare(key)!r}]", array_) for key, array_ in (gave or {}).items()]
 
 
 def _of_reply(name: str, reply: Reply, x: Array) -> Iterator[Value]:
