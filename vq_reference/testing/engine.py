@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -16,17 +16,17 @@ from hypothesis.internal.constants_ast import Constants
 _try = ConjectureRunner.cached_test_function
 
 
-def draws_of_its_own() -> AbstractContextManager[object]:
+@contextmanager
+def draws_of_its_own() -> Iterator[None]:
     """Draw the same values whatever else is imported, and end in good time."""
-    changes = ExitStack()
-    # Hypothesis now and then draws a number that it has read in the source of the modules loaded by then, if they are
-    # not installed in site-packages, and keeps those that fit a range. So what a seed draws would depend on a user's
-    # program, and on which tests ran before.
-    changes.enter_context(
+    with (
+        # Hypothesis now and then draws a number that it has read in the source of the modules loaded by then, if they
+        # are not installed in site-packages, and keeps those that fit a range. So what a seed draws would depend on a
+        # user's program, and on which tests ran before.
         patch.multiple(providers, _get_local_constants=Constants, CONSTANTS_CACHE=LRUCache(1024)),
-    )
-    changes.enter_context(patch.object(ConjectureRunner, "cached_test_function", _too_short_once))
-    return changes
+        patch.object(ConjectureRunner, "cached_test_function", _too_short_once),
+    ):
+        yield
 
 
 def _too_short_once(self: ConjectureRunner, choices: Sequence[Any], **how: Any) -> object:

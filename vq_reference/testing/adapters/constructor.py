@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from vq_reference.testing.adapters.source import NoScript, imported, is_plain
@@ -29,20 +27,6 @@ def constructed(make: Callable[[], nn.Module]) -> list[str]:
     lines: list[str] = []
     expression = _expression("the module", made, heard, lines)
     return [*lines, f"layer = {expression}"]
-
-
-def by_lines(lines: list[str]) -> Any:
-    """Return the `layer` that such lines construct, without what its maker did to it; None where they fail."""
-    names: dict[str, Any] = {"__name__": "__main__"}
-    path = list(sys.path)
-    try:
-        with torch.random.fork_rng(devices=()):
-            exec("\n".join(["import sys", *lines]), names)
-    except Exception:
-        return None
-    finally:
-        sys.path[:] = path
-    return names["layer"]
 
 
 class Constructed(NamedTuple):

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters import source
-from vq_reference.testing.adapters.constructor import by_lines, constructed
+from vq_reference.testing.adapters.constructor import constructed
 from vq_reference.testing.adapters.implementation import Call
 from vq_reference.testing.adapters.layout import CHANNEL, Layout
 from vq_reference.testing.adapters.places import Place
 from vq_reference.testing.adapters.torch_layer import Arranged, Layouts, TorchLayer
 from vq_reference.testing.adapters.written import Written
+from vq_reference.testing.scripts.text import run
 
 Script = Callable[[SimVQ, Array, Call], Written]
 
@@ -37,10 +39,11 @@ def module_script(
     def script(reference: SimVQ, x: Array, how: Call) -> Written:
         layer = built(reference)
         arranged = Arranged.of(layer.layouts, x.shape, how.leading)
-        fresh = None
+        fresh: Any = None
         if instance is None:
             begin = constructed(lambda: make(reference))
-            fresh = by_lines(begin)
+            with torch.random.fork_rng(devices=()):
+                fresh = run("\n".join(["import sys", *begin])).names.get("layer")
             begin += source.differing(layer.module, fresh)
         else:
             begin = ["import copy", *source.named(instance), "layer = copy.deepcopy(found)"]

@@ -12,18 +12,9 @@ from vq_reference.testing.adapters.quantizer import Wanted
 
 # as the field calls them; the names of one row are alternatives
 WIDTH = (
-    *(
-        "dim",
-        "dimension",
-        "input_dim",
-        "embedding_dim",
-        "embed_dim",
-        "vq_embed_dim",
-        "e_dim",
-        "code_dim",
-        "codebook_dim",
-    ),
-    *("latent_dim", "token_dim", "feature_dim", "hidden_dim", "channels", "in_channels", "width", "D", "d"),
+    *("dim", "dimension", "input_dim", "embedding_dim", "embed_dim", "vq_embed_dim", "e_dim", "code_dim"),
+    *("codebook_dim", "latent_dim", "token_dim", "feature_dim", "hidden_dim", "channels", "in_channels", "width"),
+    *("D", "d"),
 )
 SIZE = (
     *("codebook_size", "num_embeddings", "n_embeddings", "num_embed", "n_embed", "n_e", "num_codes", "n_codes"),

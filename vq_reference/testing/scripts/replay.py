@@ -14,11 +14,12 @@ import torch
 
 from vq_reference.arguments import Array
 from vq_reference.testing.adapters import lasting_torch, plain, source
-from vq_reference.testing.adapters.constructor import by_lines, constructed
+from vq_reference.testing.adapters.constructor import constructed
 from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, WantedStack, bare
 from vq_reference.testing.adapters.lasting_torch import LastingTorch, leading_of
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.choice_of_heads import codes_of, heads_of
+from vq_reference.testing.scripts.text import run
 from vq_reference.testing.trace import Step, Trace
 
 # how a state is carried on, as a function of the modules
@@ -139,7 +140,8 @@ class Replay:
         *imports, line = constructed(lambda: as_torch(build(wanted)).module)
         self._definitions += imports
         layer = as_torch(build(wanted))
-        fresh = by_lines([*imports, line])
+        with torch.random.fork_rng(devices=()):
+            fresh: Any = run("\n".join(["import sys", *imports, line])).names.get("layer")
         later = source.differing(layer.module, fresh)
         made = [line, *source.converted(layer.module, fresh, layer.dtype)]
         if getattr(wanted, "placed", True):
