@@ -5,14 +5,13 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
-from vq_reference import nearest
-from vq_reference.testing import bounds, bounds_layer, bounds_state
+from vq_reference.testing import bounds_layer
 from vq_reference.testing.adapters.lasting import Use
-from vq_reference.testing.choice_of_heads import codes_of, heads_of, off
+from vq_reference.testing.choice_of_heads import codes_of, excesses, heads_of, off
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.strategies import NotApplicable
-from vq_reference.testing.strategies_lasting import start, subjects
+from vq_reference.testing.strategies_lasting import modes, start, subjects
 
 SOURCE = "van den Oord et al., arXiv 1711.00937, eq. 1–3; Yu et al., arXiv 2110.04627, §3.2"
 LASTING = {"lasting"}
@@ -28,29 +27,20 @@ def called(implementation, subject, use=Use()):
 
 def require_straight_through(implementation):
     """Raise NotApplicable for a layer that declares other estimators alone: the bounds are of straight-through."""
-    if "estimator" in implementation.offers and "estimator:straight_through" not in implementation.offers:
+    if not implementation.lasting.straight_through:
         raise NotApplicable(f"{implementation.name} declares no straight-through gradient")
 
 
-@law("heads.nearest", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=st.booleans())
+@law("heads.nearest", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=modes())
 def test_each_head_chooses_its_nearest_code(implementation, subject, training):
     """Each head chooses the nearest code of its own codebook, by the declared metric, behind the projection."""
-    layer, u = subject.layer, implementation.precision.unit_roundoff
     _, reply, _, _ = called(implementation, subject, Use(training))
-    tokens, delta = heads_of(layer, subject.x), off(layer, subject.x, u)
-    for head in range(layer.heads):
-        codes, t = codes_of(layer, head), tokens[:, head]
-        distances = nearest.distances(t, codes)
-        best = distances.argmin(axis=1)
-        mine = distances[np.arange(len(t)), reply.indices[:, head]]
-        least = distances.min(axis=1)
-        shift = delta[:, head] + (bounds_state.unit(codes.shape[1], u) if layer.unit else 0.0)
-        bound = bounds.excess_by_expansion(t, codes[reply.indices[:, head]], codes[best], u)
-        excess = mine**2 - least**2
-        assert_within(f"excess of head {head}", excess, 0.0, bound + 2 * shift * (mine + least) + 2 * shift**2)
+    found = excesses(subject.layer, subject.x, reply.indices, implementation.precision.unit_roundoff)
+    for head, (excess, bound) in enumerate(found):
+        assert_within(f"excess of head {head}", excess, 0.0, bound)
 
 
-@law("heads.output", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=st.booleans())
+@law("heads.output", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=modes())
 def test_the_output_is_the_codes_of_all_heads_projected(implementation, subject, training):
     """The output is the codes of all heads side by side, through the projection out; unit codes for cosine."""
     require_straight_through(implementation)
@@ -68,7 +58,7 @@ def test_the_output_is_the_codes_of_all_heads_projected(implementation, subject,
     assert_within("output", reply.output, q, error.output + (estimator + u * delta) @ weight.T)
 
 
-@law("heads.loss", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=st.booleans())
+@law("heads.loss", level="must", source=SOURCE, needs=LASTING | {"loss"}, subject=subjects(), training=modes())
 def test_the_loss_is_the_mean_over_heads(implementation, subject, training):
     """The loss is the mean over tokens, heads and their entries, in the space of the codes."""
     _, reply, _, error = called(implementation, subject, Use(training))

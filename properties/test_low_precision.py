@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from vq_reference import nearest
 from vq_reference.testing import bounds, bounds_state
 from vq_reference.testing.adapters.lasting import Use
-from vq_reference.testing.choice_of_heads import codes_of, heads_of, off
+from vq_reference.testing.choice_of_heads import as_compared, codes_of, excesses, heads_of, off
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within, report
 from vq_reference.testing.precision import INTEGERS, PRECISIONS
-from vq_reference.testing.strategies_lasting import start, subjects
+from vq_reference.testing.strategies_lasting import modes, start, subjects
 
 SOURCE = "Higham, Accuracy and Stability of Numerical Algorithms, §3.1"
 KINDS = ("float16", "bfloat16", "autocast")
@@ -51,26 +51,18 @@ def by_straightforward_search(t, codes, precision):
 def test_in_low_precision_the_chosen_code_is_nearly_the_nearest(implementation, subject, kind):
     """In float16, bfloat16 and under autocast no code is nearer than the chosen one by more than rounding explains."""
     precision, reply = called(implementation, subject, kind)
-    layer, u = subject.layer, precision.unit_roundoff
-    tokens, delta = heads_of(layer, subject.x), off(layer, subject.x, u)
-    for head in range(layer.heads):
-        t, codes = tokens[:, head], codes_of(layer, head)
+    u, compared = precision.unit_roundoff, as_compared(subject.layer)
+    tokens = heads_of(compared, subject.x)
+    for head, (excess, bound) in enumerate(excesses(subject.layer, subject.x, reply.indices, u)):
+        t, codes = tokens[:, head], codes_of(compared, head)
         distances = nearest.distances(t, codes)
-        chosen, best = reply.indices[:, head], distances.argmin(axis=1)
-        mine, least = distances[np.arange(len(t)), chosen], distances.min(axis=1)
-        naive = by_straightforward_search(t, codes, precision)
-        report("rate of wrong codes", float(np.mean(mine > least)))
-        report(
-            "rate of wrong codes of a straightforward search",
-            float(np.mean(distances[np.arange(len(t)), naive] > least)),
-        )
-        shift = delta[:, head] + (bounds_state.unit(codes.shape[1], u) if layer.unit else 0.0)
-        bound = bounds.excess_by_expansion(t, codes[chosen], codes[best], u)
-        bound = bound + 2 * shift * (mine + least) + 2 * shift**2
-        assert_within(f"excess of head {head}", mine**2 - least**2, 0.0, bound)
+        naive = distances[np.arange(len(t)), by_straightforward_search(t, codes, precision)]
+        report("rate of wrong codes", float(np.mean(excess > 0)))
+        report("rate of wrong codes of a straightforward search", float(np.mean(naive > distances.min(axis=1))))
+        assert_within(f"excess of head {head}", excess, 0.0, bound)
 
 
-@law("low.output", level="should", source=SOURCE, needs=LOW, subject=subjects(), kind=kinds, training=st.booleans())
+@law("low.output", level="should", source=SOURCE, needs=LOW, subject=subjects(), kind=kinds, training=modes())
 def test_in_low_precision_the_output_is_the_code_to_rounding(implementation, subject, kind, training):
     """In float16, bfloat16 and under autocast the output is the chosen codes up to that dtype's rounding."""
     precision, reply = called(implementation, subject, kind, use=Use(training))

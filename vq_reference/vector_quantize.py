@@ -43,6 +43,9 @@ class VectorQuantize:
     """A layer of H heads with raw codes of (G, K, D): G = H for separate codebooks, G = 1 for a shared one.
 
     trained: gradients reach the codes, and the codebook half of the loss is there. Without it ℓ = w·β·mean(x − sg(q))².
+    unit: tokens and codes are divided by their lengths, for the choice, the output and the loss alike.
+    by_direction: only the choice compares directions; what is handed on is the code as it is.
+    value_weight: c where the loss has the value c·mean(x − q)² and not that of its halves; its gradients are theirs.
 
     >>> layer = VectorQuantize(np.array([[[0.0], [4.0]]]), heads=2)
     >>> layer.forward(np.array([[1.0, 3.0], [9.0, 9.0]]), mask=np.array([True, False]))
@@ -60,6 +63,15 @@ class VectorQuantize:
     estimator: Estimator = "straight_through"
     beta: float = 0.25
     commitment_weight: float = 1.0
+    by_direction: bool = False
+    value_weight: float | None = None
+
+    @property
+    def weight_of_value(self) -> float:
+        """The factor of mean(x − q)² in the value of the loss."""
+        if self.value_weight is not None:
+            return self.value_weight
+        return self.commitment_weight * (self.beta + (1.0 if self.trained else 0.0))
 
     def forward(self, x: Array, mask: Array | None = None) -> Quantized:
         """Quantize x, (N, dim); mask: (N,) bool."""
@@ -71,9 +83,7 @@ class VectorQuantize:
         output[valid] = out
         indices = np.full((len(x), self.heads), -1)
         indices[valid] = chosen
-        both_halves = loss.commitment_loss(tokens, q, self.beta, self.commitment_weight)
-        encoder_half = loss.commitment_loss(tokens, q, 0.0, self.beta * self.commitment_weight)
-        return Quantized(output, indices, both_halves if self.trained else encoder_half)
+        return Quantized(output, indices, loss.commitment_loss(tokens, q, 0.0, self.weight_of_value))
 
     def gradients(self, x: Array, g_output: Array, g_loss: float, mask: Array | None = None) -> Gradients:
         """Return the gradients of ⟨g_output, output⟩ + g_loss·ℓ, the indices held fixed. g_output: (N, dim)."""
@@ -114,8 +124,9 @@ class VectorQuantize:
         indices = np.zeros(by_head.shape[:2], dtype=np.int64)
         q = np.zeros_like(by_head)
         for head in range(self.heads):
-            codes = self._effective(head % len(self.codes))
-            indices[:, head] = nearest.nearest(by_head[:, head], codes)
+            t, codes = by_head[:, head], self._effective(head % len(self.codes))
+            compared = (cosine.unit(t), cosine.unit(codes)) if self.by_direction else (t, codes)
+            indices[:, head] = nearest.nearest(*compared)
             q[:, head] = codes[indices[:, head]]
         return indices, q.reshape(tokens.shape)
 

@@ -92,12 +92,14 @@ def output(layer: VectorQuantize, heads: Heads, u: float) -> Array:
 def value(layer: VectorQuantize, heads: Heads, u: float) -> float:
     """Bound ℓ. With d = t − q a square is off by 2‖d‖·off + off², off = δt + δq; and `mean_square` of what it is then.
 
-    Both are multiplied by w(1 + β), or by wβ where codes are not trained.
+    Both are multiplied by the factor of the mean square, w(1 + β), or wβ where codes are not trained.
     """
     d = np.linalg.norm(heads.tokens - heads.codes, axis=1, keepdims=True)
     squares = np.sum(2 * d * heads.off + heads.off**2) / heads.tokens.size
-    scale = layer.commitment_weight * (layer.trained + layer.beta)
-    return float(scale * (squares + mean_square(heads.tokens.size, u) * (np.sum(d**2) / heads.tokens.size + squares)))
+    return float(
+        layer.weight_of_value
+        * (squares + mean_square(heads.tokens.size, u) * (np.sum(d**2) / heads.tokens.size + squares))
+    )
 
 
 def hidden_gradient(

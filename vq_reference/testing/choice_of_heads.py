@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
 from vq_reference import cosine, nearest
@@ -13,9 +16,8 @@ SHORTEST = 0.25
 
 
 def heads_of(layer: VectorQuantize, x: Array) -> Array:
-    """Return the heads t that the oracle chooses for, (N, H, D)."""
-    hidden = x if layer.project_in is None else x @ layer.project_in.weight.T + layer.project_in.bias
-    hidden = hidden.reshape(-1, layer.codes.shape[2])
+    """Return the heads t that codes stand for, (N, H, D)."""
+    hidden = _hidden(layer, x).reshape(-1, layer.codes.shape[2])
     return np.asarray(cosine.unit(hidden) if layer.unit else hidden).reshape(len(x), layer.heads, -1)
 
 
@@ -23,6 +25,28 @@ def codes_of(layer: VectorQuantize, head: int) -> Array:
     """Return the effective codes of a head, (K, D)."""
     codes = layer.codes[head % len(layer.codes)]
     return cosine.unit(codes) if layer.unit else codes
+
+
+def as_compared(layer: VectorQuantize) -> VectorQuantize:
+    """Return the layer whose heads and codes are what the choice compares: directions, with the cosine metric."""
+    return replace(layer, unit=True) if layer.by_direction else layer
+
+
+def excesses(layer: VectorQuantize, x: Array, indices: Array, u: float) -> Iterator[tuple[Array, Array]]:
+    """Yield, of each head, ‖t − chosen‖² − ‖t − nearest‖², (N,), and what rounding may make of it.
+
+    `bounds.excess_by_expansion`, and tokens and codes that are themselves off by δ: 2δ(d + d') + 2δ² for distances d
+    and d'. indices: (N, H), those that were chosen.
+    """
+    layer = as_compared(layer)
+    tokens, delta = heads_of(layer, x), off(layer, x, u)
+    for head in range(layer.heads):
+        t, codes = tokens[:, head], codes_of(layer, head)
+        distances = nearest.distances(t, codes)
+        mine, least = distances[np.arange(len(t)), indices[:, head]], distances.min(axis=1)
+        shift = delta[:, head] + (bounds_state.unit(codes.shape[1], u) if layer.unit else 0.0)
+        bound = bounds.excess_by_expansion(t, codes[indices[:, head]], codes[distances.argmin(axis=1)], u)
+        yield mine**2 - least**2, bound + 2 * shift * (mine + least) + 2 * shift**2
 
 
 def off(layer: VectorQuantize, x: Array, u: float) -> Array:
@@ -37,8 +61,15 @@ def off(layer: VectorQuantize, x: Array, u: float) -> Array:
 
 def lengths_of(layer: VectorQuantize, x: Array) -> Array:
     """Return ‖h‖, (N, H), before any division by it."""
-    hidden = x if layer.project_in is None else x @ layer.project_in.weight.T + layer.project_in.bias
-    return np.asarray(np.linalg.norm(_split(layer, hidden), axis=2))
+    return np.asarray(np.linalg.norm(_split(layer, _hidden(layer, x)), axis=2))
+
+
+def _hidden(layer: VectorQuantize, x: Array) -> Array:
+    """Return h, (N, H·D)."""
+    if layer.project_in is None:
+        return x
+    bias = layer.project_in.bias
+    return np.asarray(x @ layer.project_in.weight.T + (0 if bias is None else bias))
 
 
 def _split(layer: VectorQuantize, rows: Array) -> Array:
@@ -52,6 +83,7 @@ def decided(layer: VectorQuantize, x: Array, u: float, moved: Array | float = 0.
     off by 2dδ + δ². Heads shorter than 1/4, which have hardly a direction, are not decided under the cosine metric.
     moved: (N,), by how much tokens are off before they come to the layer.
     """
+    layer = as_compared(layer)
     heads, delta = heads_of(layer, x), off(layer, x, u) + np.reshape(moved, (-1, 1))
     answer = np.ones(len(x), bool)
     if layer.unit:

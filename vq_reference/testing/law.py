@@ -92,6 +92,7 @@ class Law:
         context.run(strategies.precision.set, implementation.precision)
         context.run(strategies.given_sizes.set, implementation.sizes)
         context.run(strategies.offers.set, implementation.offers)
+        context.run(strategies.meaning.set, implementation.meaning)
         underflow_gradually()
         with draws_of_its_own():
             context.run(test)

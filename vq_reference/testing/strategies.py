@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
@@ -25,6 +25,7 @@ from vq_reference.codebook import Layer, effective_codebook
 from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.precision import PRECISIONS, Precision
+from vq_reference.vector_quantize import VectorQuantize
 
 # set while a law runs: the dtype whose numbers are drawn
 precision: ContextVar[Precision] = ContextVar("precision", default=PRECISIONS["float32"])
@@ -33,6 +34,8 @@ given_sizes: ContextVar[tuple[int, int] | None] = ContextVar("given sizes", defa
 
 # and what it offers: heads, projections, masks and the like are drawn where there are such
 offers: ContextVar[frozenset[str]] = ContextVar("offers", default=frozenset({"euclidean"}))
+# and what it declares that a layer is where another is asked for: weights of its loss, its metric
+meaning: ContextVar[Callable[[VectorQuantize], VectorQuantize]] = ContextVar("meaning", default=lambda layer: layer)
 
 
 class NotApplicable(Exception):

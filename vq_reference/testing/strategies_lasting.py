@@ -7,7 +7,7 @@ implementation offers them (`strategies.offers`), so that they meet each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,7 +21,16 @@ from vq_reference.residual import ResidualStack
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Start, Wanted, WantedStack
 from vq_reference.testing.choice_of_heads import decided
 from vq_reference.testing.stacks import sure
-from vq_reference.testing.strategies import betas, offers, precision, sizes, weights
+from vq_reference.testing.strategies import (
+    NotApplicable,
+    betas,
+    given_sizes,
+    meaning,
+    offers,
+    precision,
+    sizes,
+    weights,
+)
 from vq_reference.vector_quantize import VectorQuantize
 
 GRID = 8
@@ -31,15 +40,19 @@ MOST_CODES = 4
 
 @dataclass(frozen=True)
 class Subject:
-    """A layer that is wanted, and tokens x, (N, dim), of which rounding decides for none."""
+    """A layer that is wanted, and tokens x, (N, dim), of which rounding decides for none.
+
+    means: what the implementation declares that its layer is where another is wanted.
+    """
 
     wanted: Wanted
     x: Array
+    means: Callable[[VectorQuantize], VectorQuantize] = lambda layer: layer
 
     @property
     def layer(self) -> VectorQuantize:
         """What the oracle says of it."""
-        return self.wanted.layer
+        return self.means(self.wanted.layer)
 
     @property
     def begin(self) -> Start:
@@ -57,7 +70,7 @@ class Subject:
 
     def another(self) -> Subject:
         """Return the subject with a layer of the same sizes with other codes."""
-        layer = replace(self.layer, codes=-self.layer.codes[:, ::-1] / 2)
+        layer = replace(self.wanted.layer, codes=-self.wanted.layer.codes[:, ::-1] / 2)
         return replace(self, wanted=replace(self.wanted, layer=layer))
 
 
@@ -133,9 +146,10 @@ def subjects(
     heads = draw(st.sampled_from([2, 3])) if parts == "heads" else 1
     if parts == "any" and draw(_offered("heads")):
         heads = 2
-    width = draw(st.integers(2, 3))
+    instance = given_sizes.get()
+    width = instance[0] if instance else draw(st.integers(2, 3))
     groups = heads if heads > 1 and draw(_offered("separate_codebooks")) else 1
-    codes = draw(grids(groups, draw(sizes(MOST_CODES)), width))
+    codes = draw(grids(groups, instance[1] if instance else draw(sizes(MOST_CODES)), width))
     codes = np.where(np.linalg.norm(codes, axis=2, keepdims=True) < 0.5, 1.0, codes)
     if codes.shape[1] > 1 and draw(st.integers(0, 3)) == 0:
         event("duplicated code")
@@ -145,13 +159,16 @@ def subjects(
     if parts != "plain" and draw(_offered("projections")):
         event("projected")
         dim = heads * width + draw(st.sampled_from([-1, 1, 2]))
-        project_in = Layer(draw(grids(heads * width, dim, most=1)), draw(grids(heads * width, most=1)))
-        project_out = Layer(draw(grids(dim, heads * width, most=1)), draw(grids(dim, most=1)))
+        project_in, project_out = draw(projections(heads * width, dim)), draw(projections(dim, heads * width))
+    by_direction = "euclidean" not in offers.get() and "cosine" not in offers.get()
+    if by_direction and metric == "euclidean":
+        raise NotApplicable("it chooses by direction, and the law is about Euclidean distances")
     unit = metric == "any" and draw(_offered("cosine"))
-    event("cosine" if unit else "euclidean")
-    layer = VectorQuantize(
+    event("cosine" if unit or by_direction else "euclidean")
+    wanted = VectorQuantize(
         codes, heads, project_in, project_out, unit, way == "trained", "straight_through", draw(betas), draw(weights)
     )
+    layer = meaning.get()(wanted)
     x = draw(grids(draw(st.integers(*tokens)), dim))
     if project_in is None and draw(st.booleans()):
         event("token on a code")
@@ -163,7 +180,30 @@ def subjects(
     x = x[decided(layer, x, precision.get().unit_roundoff)]
     assume(len(x) >= tokens[0])
     average = draw(averagings() if averaging is None else averaging) if way == "ema" else None
-    return Subject(Wanted(layer, average, draw(_offered("channel_first"))), x)
+    return Subject(Wanted(wanted, average, draw(_offered("channel_first"))), x, meaning.get())
+
+
+@st.composite
+def projections(draw: st.DrawFn, leaving: int, entering: int) -> Layer:
+    """Draw an affine layer of multiples of 1/8.
+
+    Under weight normalisation a row is placed as its length and its direction, which round nothing where it has a
+    single entry, a power of two.
+    """
+    if "weight_norm" in offers.get():
+        generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+        weight = np.zeros((leaving, entering))
+        weight[np.arange(leaving), np.resize(generator.permutation(entering), leaving)] = 1.0
+        weight *= generator.choice([-1.0, -0.5, 0.5, 1.0], (leaving, 1))
+    else:
+        weight = draw(grids(leaving, entering, most=1))
+    return Layer(weight, draw(grids(leaving, most=1)) if "projection_bias" in offers.get() else None)
+
+
+@st.composite
+def modes(draw: st.DrawFn) -> bool:
+    """Draw whether a layer is called in training: always, where its eval mode is not as training."""
+    return draw(st.booleans()) if "eval" in offers.get() else True
 
 
 @st.composite

@@ -17,6 +17,7 @@ from vq_reference.testing.adapters.auxiliary import TERMS, Auxiliary
 from vq_reference.testing.adapters.lasting import LASTING, Lasting
 from vq_reference.testing.adapters.written import Written
 from vq_reference.testing.precision import Precision
+from vq_reference.vector_quantize import VectorQuantize
 
 # What an implementation may declare that it has. A law that needs more is not applicable to it, never broken.
 CAPABILITIES = {
@@ -207,6 +208,11 @@ class Implementation:
         absent = [name for name in TERMS if name in self.capabilities and not getattr(self.auxiliary, name, None)]
         if absent:
             raise ValueError(f"capabilities has {absent}: expected auxiliary to have them too")
+
+    @property
+    def meaning(self) -> Callable[[VectorQuantize], VectorQuantize]:
+        """What it declares that a layer is where another is asked for."""
+        return (lambda layer: layer) if self.lasting is None else self.lasting.means
 
     @property
     def offers(self) -> frozenset[str]:

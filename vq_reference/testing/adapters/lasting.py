@@ -16,7 +16,7 @@ from vq_reference.vector_quantize import VectorQuantize
 
 # What the strategies of such layers draw only where it is offered, and what laws of them may need.
 LASTING = {
-    "lasting": "layers that last from call to call: average= of torch_quantizer",
+    "lasting": "layers that last from call to call",
     "trained": "codes that a gradient trains",
     "directional": "directional reparameterization",
     "ema": "codes that are moving averages",
@@ -27,6 +27,8 @@ LASTING = {
     "heads": "several heads",
     "separate_codebooks": "a codebook for each head",
     "projections": "projections into the space of the codes and out of it",
+    "projection_bias": "a bias of these projections",
+    "weight_norm": "weight normalisation of these projections",
     "cosine": "the cosine metric beside the Euclidean one",
     "channel_first": "channels along axis 1",
     "mask": "a mask over padding",
@@ -182,6 +184,8 @@ class Lasting:
     padded_output: what comes out of padding. padded_index: the index of padding, None where nothing is promised of it.
     loss_in_eval: whether eval mode has the loss of training, or 0.
     stack_gain: ∂output/∂x of a stack of L straight-through layers is this many times I.
+    straight_through: whether these layers pass the output's gradient straight through.
+    means: the layer that is asked for → what its layer is by its declarations: the weights of its loss, its metric.
     again: makes the implementation in another process, and so is picklable; None where only this one can. Set for what
     is named as a target.
     flow: ∂r_i/∂x of its residuals is I ("identity": codes are constants in them) or 0 from the second layer on ("none":
@@ -198,4 +202,6 @@ class Lasting:
     loss_in_eval: bool = True
     stack_gain: Callable[[int], float] = lambda layers: 1.0
     flow: Literal["identity", "none"] = "identity"
+    straight_through: bool = True
+    means: Callable[[VectorQuantize], VectorQuantize] = lambda layer: layer
     again: Callable[[], Any] | None = None

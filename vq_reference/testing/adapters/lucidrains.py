@@ -19,9 +19,11 @@ from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters import lucidrains_lasting
 from vq_reference.testing.adapters.auxiliary import TERMS, Auxiliary
 from vq_reference.testing.adapters.codebooks import ThroughLinear
+from vq_reference.testing.adapters.declared import Asked
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.lasting import LASTING
 from vq_reference.testing.adapters.lucidrains_terms import terms_of
-from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
+from vq_reference.testing.adapters.quantizer import torch_quantizer
 
 PACKAGE = "vector-quantize-pytorch"
 HEADS = 2
@@ -47,7 +49,7 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
     package = importlib.import_module("vector_quantize_pytorch")
     known = inspect.signature(package.VectorQuantize).parameters
 
-    def make(wanted: Wanted) -> nn.Module:
+    def make(wanted: Asked) -> nn.Module:
         width = {"heads": HEADS, "separate_heads": HEADS, "projections": 2}.get(mode, 1) * wanted.dim
         arguments = {
             **({} if width == wanted.dim else {"codebook_dim": wanted.dim}),
@@ -96,11 +98,11 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
     )
     offered = {name for name in TERMS if getattr(terms, name) is not None}
     lasts = lucidrains_lasting.offered(package, mode)
+    made = replace(made, auxiliary=terms, capabilities=made.capabilities | offered)
+    if not lasts:
+        return made
     return replace(
-        made,
-        auxiliary=terms,
-        capabilities=made.capabilities | offered | lasts,
-        lasting=lucidrains_lasting.averages(package) if lasts else None,
+        made, capabilities=made.capabilities - set(LASTING) | lasts, lasting=lucidrains_lasting.averages(package)
     )
 
 
@@ -120,7 +122,7 @@ def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") ->
     package = importlib.import_module("vector_quantize_pytorch")
     rotates = "rotation_trick" in inspect.signature(package.VectorQuantize).parameters
 
-    def make(wanted: Wanted) -> nn.Module:
+    def make(wanted: Asked) -> nn.Module:
         module: nn.Module = package.ResidualVQ(
             dim=wanted.dim,
             num_quantizers=layers,
@@ -165,7 +167,7 @@ def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") ->
     return replace(
         made,
         capabilities=made.capabilities | {"stack", "layer_dropout", "stack:frozen", "stack:ema"},
-        lasting=lucidrains_lasting.stack(package, "ResidualVQ"),
+        lasting=lucidrains_lasting.with_stack(made.lasting, package, "ResidualVQ"),
     )
 
 
@@ -174,7 +176,7 @@ def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementati
     package = importlib.import_module("vector_quantize_pytorch")
     known = inspect.signature(package.SimVQ).parameters
 
-    def make(wanted: Wanted) -> nn.Module:
+    def make(wanted: Asked) -> nn.Module:
         module: nn.Module = package.ResidualSimVQ(
             dim=wanted.dim,
             num_quantizers=1,
@@ -207,7 +209,7 @@ def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementati
     return replace(
         made,
         capabilities=made.capabilities | {"stack", "layer_dropout", "stack:trained"},
-        lasting=lucidrains_lasting.stack(package, "ResidualSimVQ"),
+        lasting=lucidrains_lasting.with_stack(made.lasting, package, "ResidualSimVQ"),
     )
 
 

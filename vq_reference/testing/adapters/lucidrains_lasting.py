@@ -22,19 +22,19 @@ from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, La
 from vq_reference.testing.adapters.tensors import set_exactly
 from vq_reference.vector_quantize import VectorQuantize
 
-AVERAGES = {"lasting", "ema", "smoothing", "mask", "lengths"}
+AVERAGES = {
+    *("lasting", "ema", "smoothing", "mask", "lengths", "initialise_from_data", "replace", "checkpoint"),
+    *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"),
+}
 # what each mode of `lucidrains.vector_quantize` offers in layers that last; the others have none: of a learnable
 # codebook the loss is one mean square without a stop, whose value and gradients no two weights give
 OFFERS: Mapping[str, set[str]] = {
-    "": {
-        *("initialise_from_data", "replace", "checkpoint"),
-        *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"),
-    },
+    "": set(),
     "cosine": {"cosine"},
     "channel_first": {"channel_first"},
     "heads": {"heads"},
     "separate_heads": {"heads", "separate_codebooks"},
-    "projections": {"projections"},
+    "projections": {"projections", "projection_bias"},
 }
 
 
@@ -59,17 +59,15 @@ def averages(package: Any) -> Lasting:
     return replace(made, padded_output="input", padded_index=None)
 
 
-def stack(package: Any, name: str) -> Lasting:
-    """Return ResidualVQ or ResidualSimVQ, by its name: of either the flow is ∂r_i/∂x = I."""
+def with_stack(layers: Lasting | None, package: Any, name: str) -> Lasting:
+    """Return ResidualVQ or ResidualSimVQ, by its name, beside a single layer: of either the flow is ∂r_i/∂x = I."""
+    assert layers is not None
 
     def build_stack(wanted: WantedStack) -> LastingLayer:
         build = {"ResidualVQ": _stack_of_averages, "ResidualSimVQ": _stack_of_transforms}[name]
         return LastingTorch(build(package, wanted), STACK if wanted.averaging is None else MOVING_STACK)
 
-    def build(wanted: Wanted) -> LastingLayer:
-        raise TypeError("a stack is no single layer")
-
-    return Lasting(build, CARRY, build_stack=build_stack, loss_in_eval=name == "ResidualSimVQ")
+    return replace(layers, build_stack=build_stack)
 
 
 def _average(package: Any, wanted: Wanted) -> nn.Module:

@@ -1,11 +1,10 @@
-"""A user's module whose codes are moving averages, as a layer that lasts: from the names of what it keeps."""
+"""What a module with an EMA codebook keeps between calls: its names, setting it, and whether it moves."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,13 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
-from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted
-from vq_reference.testing.adapters.lasting_torch import CARRY, Access, LastingTorch, constructing
-from vq_reference.testing.adapters.reading import Reading, codes_at, reached, statistics_at
+from vq_reference.testing.adapters.lasting import Averaging, LastingLayer, Wanted
+from vq_reference.testing.adapters.reading import reached
 from vq_reference.testing.adapters.tensors import array_of
 from vq_reference.vector_quantize import VectorQuantize
-
-Make = Callable[[int, int, float], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class MovingAverage:
     add up counts and sums, so that a step is that of one process with all tokens; False where they average them.
     padded_output, padded_index: what comes out of padding, and its index; None where nothing is promised of that.
 
-    >>> MovingAverage("counts", "sums", "decay", mask="mask").capabilities == {"lasting", "ema", "checkpoint", "mask"}
+    >>> MovingAverage("counts", "sums", "decay", mask="mask").capabilities == {"ema", "mask"}
     True
     """
 
@@ -54,6 +50,11 @@ class MovingAverage:
     padded_index: int | None = -1
 
     @property
+    def of_padding(self) -> dict[str, Any]:
+        """What comes out of padding, as fields of `Lasting`."""
+        return {"padded_output": self.padded_output, "padded_index": self.padded_index}
+
+    @property
     def capabilities(self) -> set[str]:
         """What laws find by these names."""
         named = {
@@ -65,58 +66,20 @@ class MovingAverage:
             "ranks": self.ranks or None,
             "ranks_equal_one": (self.ranks and self.ranks_add_up) or None,
         }
-        return {"lasting", "ema", "checkpoint", *(offered for offered, name in named.items() if name is not None)}
+        return {"ema", *(offered for offered, name in named.items() if name is not None)}
 
 
 def set_through_averages(average: MovingAverage, module: nn.Module, codes: Tensor) -> None:
     """Set codes, (K, D), that a module computes as m/N, by its sums and counts."""
-    _place(module, average, None, array_of(codes), 1.0)
+    place_averages(module, average, None, array_of(codes), 1.0)
 
 
-def lasting_of(
-    average: MovingAverage,
-    make: Make,
-    codes: str,
-    computed: bool,
-    reading: Reading,
-    loss_in_eval: bool,
-    dtype: torch.dtype,
-) -> Lasting:
-    """Return how layers of a user's module are made.
-
-    make: dim, codebook_size, weight of the encoder half → module. codes: path of the codes. computed: whether the
-    module has them from sums and counts, and keeps none. reading: of `reading.reading_of`. Raises
-    DeclarationContradicted where a name does not fit the module.
-    """
-    access = Access(
-        reading.call,
-        partial(codes_at, path=codes),
-        reading.decode,
-        statistics=partial(statistics_at, counts=average.counts, sums=average.sums),
-    )
-
-    def build(wanted: Wanted) -> LastingLayer:
-        layer, averaging = wanted.layer, wanted.averaging or Averaging()
-        _, size, dim = layer.codes.shape
-        with constructing(wanted):
-            module = make(dim, size, layer.commitment_weight * layer.beta)
-        _set(module, average, averaging)
-        if wanted.placed:
-            stored = None if computed else codes
-            _place(module, average, stored, layer.codes[0], averaging.replace_below or 1.0)
-        return LastingTorch(module, access, dtype)
-
-    _require_that_it_moves(build, average, codes)
-    return Lasting(
-        build,
-        CARRY,
-        padded_output=average.padded_output,
-        padded_index=average.padded_index,
-        loss_in_eval=loss_in_eval,
-    )
+def mark_initialised(module: nn.Module, average: MovingAverage) -> None:
+    """Say to a module that its codes are there, so that its first batch does not replace those that are set."""
+    set_averaging(module, MovingAverage("", "", "", initialised=average.initialised), Averaging())
 
 
-def _set(module: nn.Module, average: MovingAverage, averaging: Averaging) -> None:
+def set_averaging(module: nn.Module, average: MovingAverage, averaging: Averaging) -> None:
     """Set γ, ε, τ and whether the codes are there."""
     values = {
         "decay": averaging.decay,
@@ -126,7 +89,7 @@ def _set(module: nn.Module, average: MovingAverage, averaging: Averaging) -> Non
     }
     for name, value in values.items():
         path = getattr(average, name)
-        if path is None:
+        if not path:
             continue
         held = _held(module, name, path)
         if isinstance(held, Tensor):
@@ -136,7 +99,7 @@ def _set(module: nn.Module, average: MovingAverage, averaging: Averaging) -> Non
             setattr(module.get_submodule(owner), attribute, value)
 
 
-def _place(module: nn.Module, average: MovingAverage, codes: str | None, values: Any, count: float) -> None:
+def place_averages(module: nn.Module, average: MovingAverage, codes: str | None, values: Any, count: float) -> None:
     """Set codes, where they are stored, and counts and sums that agree with them."""
     wanted = torch.as_tensor(np.array(values))
     with torch.no_grad():
@@ -173,7 +136,7 @@ def _held(module: nn.Module, name: str, path: str) -> Any:
         raise DeclarationContradicted(f"average.{name}", repr(path), "nothing there", f"there are {there}") from None
 
 
-def _require_that_it_moves(build: Callable[[Wanted], LastingLayer], average: MovingAverage, path: str) -> None:
+def require_that_it_moves(build: Callable[[Wanted], LastingLayer], average: MovingAverage, path: str) -> None:
     """Call a layer once, so that a name of another buffer, or of no argument, is found before any law is."""
     codes = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.5]]])
     placed = build(Wanted(VectorQuantize(codes), Averaging())).codes()

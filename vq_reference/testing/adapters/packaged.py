@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codebooks import BetweenProjections
+from vq_reference.testing.adapters.declared import Asked
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.layout import Layout
 from vq_reference.testing.adapters.moving_average import MovingAverage
-from vq_reference.testing.adapters.quantizer import Wanted, torch_quantizer
+from vq_reference.testing.adapters.quantizer import torch_quantizer
 
 IMAGES = "B D H W"
 
@@ -21,7 +22,7 @@ def diffusers_vq(legacy: bool = True, dtype: str = "float32", device: str = "cpu
     """Return diffusers' VectorQuantizer, of VQModel. `legacy`, its default, has β on the codebook half."""
     package = importlib.import_module("diffusers.models.autoencoders.vae")
 
-    def make(wanted: Wanted) -> nn.Module:
+    def make(wanted: Asked) -> nn.Module:
         module: nn.Module = package.VectorQuantizer(wanted.codebook_size, wanted.dim, wanted.beta, legacy=legacy)
         return module
 
@@ -55,7 +56,7 @@ def encodec_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
     """Return encodec's VectorQuantization. Its eval mode returns the raw code, without estimator and with loss 0."""
     package = importlib.import_module("encodec.quantization.core_vq")
 
-    def make(wanted: Wanted) -> nn.Module:
+    def make(wanted: Asked) -> nn.Module:
         module: nn.Module = package.VectorQuantization(
             wanted.dim, wanted.codebook_size, kmeans_init=False, commitment_weight=wanted.commitment_weight
         )
@@ -89,7 +90,7 @@ def encodec_residual_vq(dtype: str = "float32", device: str = "cpu") -> Implemen
     """Return encodec's ResidualVectorQuantization, which returns indices and losses with the layers first."""
     package = importlib.import_module("encodec.quantization.core_vq")
 
-    def make(wanted: Wanted) -> nn.Module:
+    def make(wanted: Asked) -> nn.Module:
         module: nn.Module = package.ResidualVectorQuantization(
             num_quantizers=wanted.layers,
             dim=wanted.dim,
@@ -126,7 +127,7 @@ def snac_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
     """Return snac's VectorQuantize: nearest by cosine, between two projections. It returns no loss."""
     package = importlib.import_module("snac.vq")
 
-    def make(wanted: Wanted) -> nn.Module:
+    def make(wanted: Asked) -> nn.Module:
         module: nn.Module = package.VectorQuantize(wanted.dim, wanted.codebook_size, wanted.dim)
         return module
 

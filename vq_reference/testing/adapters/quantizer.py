@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,38 +17,32 @@ from vq_reference.codebook import Layer
 from vq_reference.estimators import Estimator
 from vq_reference.residual import ResidualStack
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters.codebooks import Turned
+from vq_reference.testing.adapters.codebooks import BetweenProjections, Turned
 from vq_reference.testing.adapters.codes_at_path import Codes, codes_of, converted, set_codes
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
+from vq_reference.testing.adapters.declared import Asked, Declared, projection_capabilities
 from vq_reference.testing.adapters.implementation import Implementation, two_halves
 from vq_reference.testing.adapters.lasting import Lasting
+from vq_reference.testing.adapters.lasting_torch import CARRY, cast_to
 from vq_reference.testing.adapters.module_script import module_script
-from vq_reference.testing.adapters.moving_average import MovingAverage, lasting_of, set_through_averages
+from vq_reference.testing.adapters.moving_average import (
+    MovingAverage,
+    mark_initialised,
+    require_that_it_moves,
+    set_through_averages,
+)
 from vq_reference.testing.adapters.places import Place, at, outline
-from vq_reference.testing.adapters.reading import Reading, reading_of, stack_reading_of
+from vq_reference.testing.adapters.reading import Reading, reading_of
 from vq_reference.testing.adapters.stack import Flow, with_stack
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
+from vq_reference.vector_quantize import VectorQuantize
 
 Weights = Callable[[SimVQ], tuple[float, float]]
 
 
-class Wanted(NamedTuple):
-    """What a law wants built: D, K, the estimator, β (of the encoder half) and w (of the whole loss).
-
-    layers: of a residual stack; 1 for everything else.
-    """
-
-    dim: int
-    codebook_size: int
-    estimator: Estimator
-    beta: float
-    commitment_weight: float
-    layers: int = 1
-
-
 def torch_quantizer(
-    make: Callable[[Wanted], nn.Module] | nn.Module,
+    make: Callable[[Asked], nn.Module] | nn.Module,
     codebook: str | Callable[[Any, Tensor], Tensor | Turned | nn.Module | None],
     *,
     name: str = "",
@@ -75,6 +69,8 @@ def torch_quantizer(
     freeze: Callable[[Any], object] | None = None,
     state_changes: Iterable[str] = (),
     sizes: tuple[int, int] | None = None,
+    project_in: str | None = None,
+    project_out: str | None = None,
     average: MovingAverage | None = None,
     stack: bool = False,
     stack_flow: Flow = "identity",
@@ -110,9 +106,10 @@ def torch_quantizer(
     freeze: (module) called before each forward, after its mode is set, so that the codes stay.
     state_changes: buffers that a forward in training may change all the same; in eval too, if they are not saved.
     sizes: (D, K) where it can have no other; found by itself for an instance with a path for its codebook.
-    average: what is kept between calls by a module whose codes are moving averages; for the laws of layers that last,
-    on the CPU. Its loss is the encoder half alone, with the weight that is wanted. The path of its codebook may be that
-    of an attribute that is computed, sums ÷ counts.
+    project_in, project_out: paths of the nn.Linear, or convolutions of kernel 1, between which the codes lie at their
+    path; `make` then hands wanted.codebook_dim, the width of codes, to the module.
+    average: what is kept between calls by a module whose codes are moving averages. The path of its codebook may be
+    that of an attribute that is computed, sums ÷ counts.
     stack: whether `make` returns a residual stack of `wanted.layers`, for the laws of stacks, on the CPU. Its codes lie
     at one path, as (L, K, D), or each layer's at its own, with * for its number: "layers.*.embed". The layout of its
     indices has 1 for the axis of the layers, such as "... 1", and its loss is one number for each.
@@ -143,11 +140,20 @@ def torch_quantizer(
         raise ValueError(f"stack_flow is {stack_flow!r}: expected stack=True with it")
     if average is not None and stack:
         raise ValueError("average is given with stack=True: expected one of both, the averages of one layer or a stack")
+    if (project_in is None) != (project_out is None) or (project_in and not isinstance(codebook, str)):
+        raise ValueError(
+            f"project_in is {project_in!r}, project_out {project_out!r} and codebook {codebook!r}: expected three paths"
+        )
     paths, codebook = codebook, codebook.replace("*", "0") if isinstance(codebook, str) else codebook
+    stored = codebook
+    if project_in is not None and project_out is not None:
+        codebook = BetweenProjections(project_in, str(stored), project_out)
     estimators = [estimator] if isinstance(estimator, str) else list(estimator)
+    computed = False
     if average is not None and instance is None and isinstance(codebook, str):
         plain: Any = make(_wanted(_probe(None, estimators[0])))
-        codebook = partial(set_through_averages, average) if Codes.at(plain, codebook).computed else codebook
+        computed = Codes.at(plain, codebook).computed
+        codebook = partial(set_through_averages, average) if computed else codebook
     weights: Weights = loss_weights if callable(loss_weights) else (lambda _: loss_weights)
     layouts = Layouts.of(x, output, indices, loss_shape)
     place, torch_dtype = torch.device(device), getattr(torch, dtype)
@@ -160,6 +166,8 @@ def torch_quantizer(
     def build(reference: SimVQ) -> TorchLayer:
         codes = reference.codebook
         module = converted(made_for(reference).to(place), codebook, torch_dtype)
+        if average is not None:
+            mark_initialised(module, average)
         arrives = set_codes(module, codebook, torch.tensor(codes, dtype=torch_dtype, device=place))
 
         def read(returned: Any) -> Returned:
@@ -226,74 +234,116 @@ def torch_quantizer(
         sizes=known,
         script=module_script(build, made_for, instance, (output_at, indices_at, loss_at), call, decode),
     )
-    if device != "cpu":
+    if device != "cpu" or indices_at is None:
         return described
-    places = (output_at, indices_at, loss_at)
+    places = (output_at, indices_at, None if unit_codes else loss_at)
+    declared = Declared(
+        lambda asked: converted(
+            make(asked) if instance is None else copy.deepcopy(instance),
+            codebook if computed else stored,
+            torch_dtype,
+        ),
+        stored if project_in is not None or average is not None else codebook,
+        reading_of(
+            layouts,
+            places,
+            call,
+            decode,
+            ("mask", "lengths") if average is None else (average.mask or "mask", average.lengths or "lengths"),
+            0 if loss_reduction == "sum" else None,
+            freeze if average is None else None,
+        ),
+        "straight_through" if "straight_through" in estimators else estimators[0],
+        torch_dtype,
+        average,
+        computed,
+        project_in,
+        project_out,
+        known,
+    )
     if average is not None:
-        trains_with: Estimator = "straight_through" if "straight_through" in estimators else estimators[0]
-        lasting = _lasting(
-            described, average, make, paths, codebook, layouts, places, call, decode, torch_dtype, trains_with
-        )
-        described = replace(described, capabilities=described.capabilities | average.capabilities, lasting=lasting)
+        _require_of_average(described, instance, paths)
+    described = _with_layers(described, declared, probed.module, trained)
     if stack:
         if "straight_through" not in estimators:
             raise ValueError(f"stack is given, and estimator is {estimators}: expected straight_through among them")
         if not eval_as_training or loss_value is not None:
             raise ValueError("stack is given: expected a loss of two halves, and that eval is as training")
-        reading = stack_reading_of(layouts, places, call, decode, freeze, loss_reduction == "sum")
+        reading = reading_of(
+            layouts, places, call, decode, (), 0 if loss_reduction == "sum" else None, freeze, stacked=True
+        )
         lasting = _stack(described, make, paths, reading, places, trained, stack_flow, torch_dtype)
         offered = {"stack", "stack:trained" if trained else "stack:frozen"}
         described = replace(described, capabilities=described.capabilities | offered, lasting=lasting)
     return described
 
 
-def _lasting(
-    described: Implementation,
-    average: MovingAverage,
-    make: Any,
-    path: Any,
-    codebook: Any,
-    layouts: Layouts,
-    places: Sequence[Any],
-    call: Callable[..., Any] | None,
-    decode: str | Callable[[Any, Tensor], Tensor] | None,
-    dtype: torch.dtype,
-    estimator: Estimator,
-) -> Lasting:
-    """Return how such layers are made: with β = 1 and all of the encoder half's weight in w. Raises ValueError."""
-    if isinstance(make, nn.Module) or described.sizes is not None:
+def _with_layers(described: Implementation, declared: Declared, module: nn.Module, trained: bool) -> Implementation:
+    """Return the implementation with layers that are kept, saved, copied and cast as any torch module."""
+    if not declared.readable:
+        return described
+    average = declared.average
+    if average is not None:
+        require_that_it_moves(declared.build, average, declared.codebook)
+    offered = {"lasting", "checkpoint", *declared.casts()}
+    offered |= projection_capabilities(module, (declared.project_in, declared.project_out))
+    if average is not None:
+        offered |= average.capabilities
+    else:
+        offered |= {"trained"} if trained else set()
+        offered |= set() if described.state_changes else {"quiet_without_grad"}
+    weighed = described.loss_weights if "loss" in described.capabilities else (lambda _: (0.0, 0.0))
+    lasting = Lasting(
+        declared.build,
+        CARRY,
+        cast_to,
+        loss_in_eval=described.eval_loss == "as training",
+        straight_through="estimator:straight_through" in described.capabilities,
+        means=partial(_meant, described, weighed),
+        **({} if average is None else average.of_padding),
+    )
+    return replace(described, capabilities=described.capabilities | offered, lasting=lasting)
+
+
+def _meant(described: Implementation, weighed: Weights, layer: VectorQuantize) -> VectorQuantize:
+    """Return what a layer is by what was declared, for the one that was asked for."""
+    asked = replace(_probe(described.sizes), beta=layer.beta, commitment_weight=layer.commitment_weight)
+    a, b = weighed(asked)
+    halves: dict[str, Any] = {"trained": layer.trained and a > 0, "commitment_weight": a, "beta": b / a if a else 1.0}
+    halves |= {} if a else {"commitment_weight": b}
+    shown = a + b if described.loss_value is None or not (a or b) else described.loss_value(asked)
+    direction = described.metric == "cosine"
+    return replace(
+        layer,
+        **halves,
+        value_weight=shown,
+        unit=described.unit_codes,
+        by_direction=direction and not described.unit_codes,
+    )
+
+
+def _require_of_average(described: Implementation, instance: nn.Module | None, codebook: Any) -> None:
+    """Raise ValueError for an average of what cannot be built anew for each law, or has no path for its codes."""
+    if instance is not None or described.sizes is not None:
         raise ValueError("average is given for an instance: expected a function that makes one of any size")
-    _require_of_lasting("average", path, places, described.metric)
-    probe = _probe(None)
-    for weight in (0.5, 2.0):
-        found = described.loss_weights(replace(probe, beta=1.0, commitment_weight=weight))
-        if tuple(found) != (0.0, weight):
-            raise ValueError(
-                f"average is given, and loss_weights is {tuple(found)} where β = 1 and w = {weight} are wanted: "
-                f"expected (0.0, {weight}); hand wanted.commitment_weight to the module, and return it in loss_weights"
-            )
-
-    def made(dim: int, codebook_size: int, weight: float) -> nn.Module:
-        return converted(make(Wanted(dim, codebook_size, estimator, 1.0, weight)), codebook, dtype)
-
-    names = (average.mask or "mask", average.lengths or "lengths")
-    reading = reading_of(layouts, places, call, decode, names, described.loss_reduction == "sum")
-    in_eval = described.eval_loss == "as training"
-    return lasting_of(average, made, path, callable(codebook), reading, in_eval, dtype)
+    if not isinstance(codebook, str):
+        raise ValueError(
+            "average is given, and codebook is no path: expected a path, with project_in= and project_out= where the "
+            "codes lie between projections"
+        )
 
 
-def _require_of_lasting(what: str, codebook: Any, places: Sequence[Any], metric: str) -> None:
-    """Raise ValueError that names what is declared otherwise than the laws of such layers know it."""
-    _, indices_at, loss_at = places
+def _require_of_stack(codebook: Any, places: Sequence[Any], metric: str) -> None:
+    """Raise ValueError that names what is declared otherwise than the laws of stacks know it."""
+    _, _, loss_at = places
     reasons = {
-        "codebook is no path, as it is not between projections": not isinstance(codebook, str),
-        "indices_at is None": indices_at is None,
+        "codebook is no path": not isinstance(codebook, str),
         "loss_at is None": loss_at is None,
         f"metric is {metric!r}": metric != "euclidean",
     }
     if wanting := [reason for reason, is_so in reasons.items() if is_so]:
         raise ValueError(
-            f"{what} is given, and {', and '.join(wanting)}: expected a path for the codebook, indices, a loss, and "
+            f"stack is given, and {', and '.join(wanting)}: expected a path for the codebook, a loss, and "
             "Euclidean distances"
         )
 
@@ -308,10 +358,10 @@ def _stack(
     flow: Flow,
     dtype: torch.dtype,
 ) -> Lasting:
-    """Return how stacks are made: with β = 1, as for an average, where no gradient trains codes. Raises ValueError."""
-    if isinstance(make, nn.Module) or described.sizes is not None:
+    """Return how stacks are made: with β = 1 where no gradient trains codes. Raises ValueError."""
+    if isinstance(make, nn.Module) or described.sizes is not None or described.lasting is None:
         raise ValueError("stack is given for an instance: expected a function that makes one of any size")
-    _require_of_lasting("stack", codebook, places, described.metric)
+    _require_of_stack(codebook, places, described.metric)
     probe = _probe(None)
     for beta, weight in ((0.25, 0.5), (0.5, 2.0)) if trained else ((1.0, 0.5), (1.0, 2.0)):
         found = tuple(described.loss_weights(replace(probe, beta=beta, commitment_weight=weight)))
@@ -326,10 +376,10 @@ def _stack(
         size, dim = wanted.codes[0].shape
         beta, weight = wanted.beta, wanted.commitment_weight
         halves = (beta, weight) if trained else (1.0, weight * beta)
-        asked = Wanted(dim, size, "straight_through", *halves, layers=len(wanted.codes))
+        asked = Asked(dim, size, "straight_through", *halves, layers=len(wanted.codes), codebook_dim=dim)
         return converted(make(asked), codebook.replace("*", "0"), dtype)
 
-    return with_stack(described.lasting, made, codebook, reading, flow, described.eval_loss == "as training", dtype)
+    return with_stack(described.lasting, made, codebook, reading, flow, dtype)
 
 
 def versions_of(distributions: Iterable[str]) -> dict[str, str]:
@@ -343,10 +393,10 @@ def versions_of(distributions: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _wanted(reference: SimVQ) -> Wanted:
+def _wanted(reference: SimVQ) -> Asked:
     """Return what is asked of `make` for a layer that behaves as `reference`."""
     size, dim = reference.codebook.shape
-    return Wanted(dim, size, reference.estimator, reference.beta, reference.commitment_weight)
+    return Asked(dim, size, reference.estimator, reference.beta, reference.commitment_weight, codebook_dim=dim)
 
 
 def _probe(sizes: tuple[int, int] | None, estimator: Estimator = "straight_through") -> SimVQ:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.testing.adapters.lasting_torch import Given
-from vq_reference.testing.adapters.layout import CHANNEL, Layout
+from vq_reference.testing.adapters.layout import Layout
 from vq_reference.testing.adapters.torch_layer import Layouts
+
+LAYERS = "layers"  # the axis of a stack's layers
 
 
 class Reading(NamedTuple):
@@ -30,68 +32,36 @@ def reading_of(
     places: Sequence[Any],
     call: Callable[..., Any] | None,
     decode: str | Callable[[Any, Tensor], Tensor] | None,
-    names: Sequence[str],
-    summed: bool,
+    names: Sequence[str] = (),
+    summed: int | None = None,
+    freeze: Callable[[Any], object] | None = None,
+    stacked: bool = False,
 ) -> Reading:
-    """Return how a module with an average is used whose tensors lie so. names: its arguments for a mask and lengths.
+    """Return how a module is used whose tensors lie so.
 
-    Raises ValueError for channels that are neither last nor on axis 1, and for an output or indices in another order.
+    names: its arguments for a mask and for lengths. summed: D where the loss is a sum over the entries of tokens of
+    that width, 0 for the width of the input, None for a mean. stacked: the 1 of the indices' layout is the axis of a
+    stack's layers. Raises ValueError for a stack whose indices have none, or several.
     """
-    axis, tokens, chosen = _laid(layouts, "an average")
-    leading, given = _lying(tokens), list(names)
-    return Reading(
-        partial(call_declared, call=call, axis=axis, leading=leading, places=list(places), names=given, summed=summed),
-        None if decode is None else partial(decode_declared, decode=decode, axis=axis, leading=_lying(chosen)),
-    )
-
-
-def stack_reading_of(
-    layouts: Layouts,
-    places: Sequence[Any],
-    call: Callable[..., Any] | None,
-    decode: str | Callable[[Any, Tensor], Tensor] | None,
-    freeze: Callable[[Any], object] | None,
-    summed: bool,
-) -> Reading:
-    """Return how a residual stack is used, as `reading_of`. The 1 of the indices' layout is the axis of the layers."""
-    axis, tokens, chosen = _laid(layouts, "a stack")
-    given = list(places)
-    if [len(names) for names in chosen.axes].count(0) != 1:
-        raise ValueError(f"indices is {str(layouts.indices)!r}: expected, with a stack, 1 for the axis of the layers")
-    layers = chosen.axes.index(())
-    lying = _lying(Layout(chosen.axes[:layers] + chosen.axes[layers + 1 :]))
-    used = partial(call_stack_declared, call=call, axis=axis, leading=_lying(tokens), places=given, summed=summed)
-    return Reading(
-        partial(used, layers=layers, freeze=freeze),
-        None
-        if decode is None
-        else partial(decode_stack_declared, decode=decode, axis=axis, leading=lying, layers=layers),
-    )
-
-
-def _laid(layouts: Layouts, beside: str) -> tuple[int, Layout, Layout]:
-    """Return the axis of the channels, and where tokens and indices lie. Raises ValueError: `beside` what it is for."""
-    last = layouts.x.axes[-1] == (CHANNEL,)
-    if not (last or layouts.x.channel_axis == 1):
-        raise ValueError(f"x is {str(layouts.x)!r}: expected, with {beside}, channels last or on axis 1")
-    if layouts.output != layouts.x:
-        raise ValueError(f"output is {str(layouts.output)!r}: expected, with {beside}, that it lies as x, {layouts.x}")
     rank = 2 if layouts.x.any_rank else len(layouts.x.leading)
-    tokens, chosen = (each.spelled(rank) for each in (layouts.x.without_channel(), layouts.indices))
-    if tokens.leading != chosen.leading:
-        raise ValueError(f"indices is {str(layouts.indices)!r}: expected, with {beside}, the order of x, {layouts.x}")
-    return -1 if last else 1, tokens, chosen
+    tokens, outputs, chosen = (each.spelled(rank) for each in (layouts.x, layouts.output, layouts.indices))
+    if stacked and [len(axis) for axis in chosen.axes].count(0) != 1:
+        raise ValueError(f"indices is {str(layouts.indices)!r}: expected, with a stack, 1 for the axis of the layers")
+    lying: dict[str, Any] = {
+        "names": list(tokens.leading),
+        "output_axes": _axes(outputs),
+        "index_axes": _axes(chosen, stacked),
+    }
+    used = partial(call_declared, call=call, places=list(places), told=list(names), summed=summed, freeze=freeze)
+    return Reading(
+        partial(used, axes=_axes(tokens), **lying),
+        None if decode is None else partial(decode_declared, decode=decode, **lying),
+    )
 
 
-def _lying(tokens: Layout) -> list[str]:
-    """Return how B·T tokens lie on each axis: the first leading dimension is B, the last T, any between them 1.
-
-    >>> _lying(Layout.of("B H W")), _lying(Layout.of("(B H W)")), _lying(Layout.of("N"))
-    (['B', '1', 'T'], ['BT'], ['BT'])
-    """
-    first, *_, last = tokens.leading * 2
-    sizes = {**dict.fromkeys(tokens.leading, "1"), first: "B", last: "T"} if first != last else {first: "BT"}
-    return ["".join(sizes[name] for name in axis).replace("1", "") or "1" for axis in tokens.axes]
+def _axes(layout: Layout, stacked: bool = False) -> list[list[str]]:
+    """Return the names on each axis, and that of the layers on an axis that has none, for a stack."""
+    return [list(axis) or ([LAYERS] if stacked else []) for axis in layout.axes]
 
 
 def call_declared(
@@ -100,66 +70,75 @@ def call_declared(
     mask: Tensor | None,
     lengths: Tensor | None,
     call: Any,
-    axis: int,
-    leading: Any,
-    places: Any,
     names: Any,
-    summed: bool,
-) -> Given:
-    """Call a module with tokens (B, T, D) as it takes them: lying as `leading` says, channels on `axis`."""
-    sizes = {"1": 1, "B": x.shape[0], "T": x.shape[1], "BT": x.shape[0] * x.shape[1]}
-    shape = [sizes[each] for each in leading]
-    given = {} if mask is None else {names[0]: mask.reshape(shape)}
-    given = given if lengths is None else {**given, names[1]: lengths}
-    lying = x.reshape(*shape, x.shape[-1]).movedim(-1, axis)
-    returned = module(lying, **given) if call is None else call(module, lying, **given)
-    output, indices, loss = (found_at(returned, place) for place in places)
-    told = mask if lengths is None else lengths
-    tokens = x[..., 0].numel() if told is None else max(int(told.sum()), 1)
-    loss = x.new_zeros(()) if loss is None else loss.reshape(()) / (tokens * x.shape[-1] if summed else 1)
-    return Given(output.movedim(axis, -1).reshape(x.shape), indices.reshape(x.shape[:-1]), loss)
-
-
-def decode_declared(module: Any, indices: Tensor, decode: Any, axis: int, leading: Any) -> Tensor:
-    """Decode indices, (1, T), as a module takes them; return the outputs, channels last."""
-    lying = indices.reshape([1 if each in ("1", "B") else indices.numel() for each in leading])
-    outputs: Tensor = getattr(module, decode)(lying) if isinstance(decode, str) else decode(module, lying)
-    return outputs.movedim(axis, -1)
-
-
-def call_stack_declared(
-    module: Any,
-    x: Tensor,
-    mask: Tensor | None,
-    lengths: Tensor | None,
-    call: Any,
-    axis: int,
-    leading: Any,
+    axes: Any,
+    output_axes: Any,
+    index_axes: Any,
     places: Any,
-    summed: bool,
-    layers: int,
+    told: Any,
+    summed: Any,
     freeze: Any,
 ) -> Given:
-    """Call a stack with tokens (B, T, D) as it takes them. layers: the axis of its layers in the indices."""
+    """Call a module with tokens (B, T, D) as it takes them, which lie as `axes` says: B first, T last, between them 1.
+
+    told: names of its arguments for a mask and lengths. summed: the width of tokens, if the loss is no mean.
+    """
     if freeze is not None:
         freeze(module)
-    sizes = {"1": 1, "B": x.shape[0], "T": x.shape[1], "BT": x.shape[0] * x.shape[1]}
-    lying = x.reshape(*(sizes[each] for each in leading), x.shape[-1]).movedim(-1, axis)
-    returned = module(lying) if call is None else call(module, lying)
-    output, indices, losses = (found_at(returned, place) for place in places)
-    chosen = indices.movedim(layers, -1).reshape(*x.shape[:-1], indices.shape[layers])
-    losses = x.new_zeros(indices.shape[layers]) if losses is None else losses
+    sizes = sizes_of(names, x.shape[0], x.shape[1], x.shape[2])
+    order = [*names, "D"]
+    given = {} if mask is None else {told[0]: arranged(mask, [each for each in axes if each != ["D"]], names, sizes)}
+    given = given if lengths is None else {**given, told[1]: lengths}
+    lying = arranged(x, axes, order, sizes)
+    returned = module(lying, **given) if call is None else call(module, lying, **given)
+    found: Any = [None if place is None else found_at(returned, place) for place in places]
+    output, indices, losses = found
+    output = restored(output, output_axes, order, sizes).reshape(x.shape)
+    stacked = ["layers"] in index_axes
+    several = [indices.numel() // max(x[..., 0].numel(), 1)] if stacked else []
+    kept = [*names, "layers"] if stacked else names
+    chosen = restored(indices, index_axes, kept, {**sizes, "layers": several[0] if stacked else 1})
+    if losses is None:
+        losses = x.new_zeros(several)
     losses = losses if isinstance(losses, Tensor) else torch.stack(list(losses))
-    losses = losses.reshape(-1) / (x.numel() if summed else 1)
-    return Given(output.movedim(axis, -1).reshape(x.shape), chosen, losses)
+    losses = losses.reshape([-1] if stacked else [])
+    present = mask if lengths is None else lengths
+    count = x[..., 0].numel() if present is None else max(int(present.sum()), 1)
+    return Given(
+        output,
+        chosen.reshape(*x.shape[:-1], *several),
+        losses if summed is None else losses / (count * (summed or x.shape[-1])),
+    )
 
 
-def decode_stack_declared(module: Any, indices: Tensor, decode: Any, axis: int, leading: Any, layers: int) -> Tensor:
-    """Decode indices, (1, T, L), as a stack takes them; return the outputs, channels last."""
-    count = indices.shape[1]
-    lying = indices.reshape(*(1 if each in ("1", "B") else count for each in leading), -1).movedim(-1, layers)
+def decode_declared(module: Any, indices: Tensor, decode: Any, names: Any, output_axes: Any, index_axes: Any) -> Tensor:
+    """Decode indices, (1, T), or (1, T, layers) of a stack, as a module takes them; return the outputs, (1, T, D)."""
+    order = [*names, "layers"] if indices.ndim == 3 else names
+    sizes = sizes_of(names, 1, indices.shape[1], indices.shape[-1])
+    lying = arranged(indices, index_axes, order, {**sizes, "layers": indices.shape[-1]})
     outputs: Tensor = getattr(module, decode)(lying) if isinstance(decode, str) else decode(module, lying)
-    return outputs.movedim(axis, -1)
+    sizes = {**sizes, "D": outputs.numel() // max(indices.shape[1], 1)}
+    return restored(outputs, output_axes, [*names, "D"], sizes).reshape(1, indices.shape[1], -1)
+
+
+def sizes_of(names: Any, first: int, last: int, dim: int) -> Any:
+    """Return the size of each leading dimension of first × last tokens: those between the first and the last are 1."""
+    if len(names) == 1:
+        return {names[0]: first * last, "D": dim}
+    return {**dict.fromkeys(names, 1), names[0]: first, names[-1]: last, "D": dim}
+
+
+def arranged(values: Tensor, axes: Any, names: Any, sizes: Any) -> Tensor:
+    """Return values, whose dimensions are `names` in order, lying as `axes` says: the names on each axis."""
+    flat = [name for axis in axes for name in axis]
+    whole = values.reshape([sizes[name] for name in names]).permute([names.index(name) for name in flat])
+    return whole.reshape([torch.Size([sizes[name] for name in axis]).numel() for axis in axes])
+
+
+def restored(lying: Tensor, axes: Any, names: Any, sizes: Any) -> Tensor:
+    """Return what lies as `axes` says with its dimensions in the order of `names`."""
+    flat = [name for axis in axes for name in axis]
+    return lying.reshape([sizes[name] for name in flat]).permute([flat.index(name) for name in names])
 
 
 def found_at(returned: Any, place: Any) -> Any:
@@ -184,6 +163,17 @@ def codes_at(module: Any, path: str) -> Any:
     """Return the codes, (1, K, D)."""
     found = reached(module, path)
     return found.reshape(1, *found.shape[-2:])
+
+
+def codes_turned(module: Any, path: str, by: Any) -> Any:
+    """Return the codes, (1, K, D), where a projection has turned them: those that lie there, times P."""
+    found = codes_at(module, path)
+    return found @ torch.tensor(by).to(found)
+
+
+def codes_through(module: Any, frozen: str, linear: str) -> Any:
+    """Return the codes, (1, K, D), that a layer makes of frozen ones."""
+    return module.get_submodule(linear)(reached(module, frozen))[None]
 
 
 def statistics_at(module: Any, counts: str, sums: str) -> Any:

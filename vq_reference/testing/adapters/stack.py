@@ -14,8 +14,8 @@ from torch import nn
 
 from vq_reference.residual import ResidualStack
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
-from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Wanted, WantedStack
-from vq_reference.testing.adapters.lasting_torch import CARRY, Access, LastingTorch
+from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, WantedStack
+from vq_reference.testing.adapters.lasting_torch import Access, LastingTorch
 from vq_reference.testing.adapters.reading import Reading, codes_of_layers, reached
 from vq_reference.testing.adapters.tensors import array_of, set_exactly
 
@@ -24,15 +24,14 @@ Flow = Literal["identity", "none"]
 
 
 def with_stack(
-    lasting: Lasting | None,
+    lasting: Lasting,
     make: Make,
     codes: str,
     reading: Reading,
     flow: Flow,
-    loss_in_eval: bool,
     dtype: torch.dtype,
 ) -> Lasting:
-    """Return how layers and stacks are made; stacks alone, if `lasting` is None.
+    """Return how stacks are made, beside single layers.
 
     make: the wanted stack → module, whose codes are still to be set. codes: path of all codes, (L, K, D), or of each
     layer's, with * for its number. Raises DeclarationContradicted where the module has other layers than are wanted.
@@ -49,12 +48,7 @@ def with_stack(
         return LastingTorch(module, access, dtype)
 
     _require_its_layers(build_stack)
-    made = lasting or Lasting(_no_layer, CARRY, loss_in_eval=loss_in_eval)
-    return replace(made, build_stack=build_stack, flow=flow)
-
-
-def _no_layer(wanted: Wanted) -> LastingLayer:
-    raise TypeError("a stack is no single layer")
+    return replace(lasting, build_stack=build_stack, flow=flow)
 
 
 def _place(module: nn.Module, path: str, values: np.ndarray) -> None:

@@ -54,7 +54,7 @@ LASTS = {
         "replace",
         "heads",
     ),
-    *("separate_codebooks", "projections", "cosine", "channel_first", "mask", "lengths"),
+    *("separate_codebooks", "projections", "projection_bias", "cosine", "channel_first", "mask", "lengths"),
     *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64", "checkpoint"),
 }
 STACKS = {"stack", "stack:frozen", "stack:trained", "stack:ema", "layer_dropout", "quiet_without_grad"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from vq_reference.testing.adapters.quantizer import Wanted
+from vq_reference.testing.adapters.declared import Asked
 
 # as the field calls them; the names of one row are alternatives
 WIDTH = (
@@ -88,7 +88,7 @@ class Constructor:
     def require_any_size(self) -> None:
         """Raise CannotDescribe where no codes follow the wanted D and K, and an argument of a fixed size may be why."""
         for dim, codebook_size in ((4, 5), (6, 7)):
-            module = self.make(Wanted(dim, codebook_size, "straight_through", 0.25, 1.0))
+            module = self.make(Asked(dim, codebook_size, "straight_through", 0.25, 1.0))
             shapes = [sorted(t.shape[-2:]) for t in [*module.parameters(), *module.buffers()] if t.ndim > 1]
             known = inspect.signature(self.module_class).parameters
             fixed = [name for name, p in known.items() if name not in self.arguments and type(p.default) is int]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vq_reference.estimators import ESTIMATORS
-from vq_reference.testing.adapters import quantizer
+from vq_reference.testing.adapters.declared import Asked
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.places import Path
 from vq_reference.testing.adapters.torch_layer import Layouts
@@ -92,7 +92,7 @@ def describe(target: nn.Module | type[nn.Module], origin: str = "") -> Descripti
         constructor.require_any_size()
         origin = origin or f"{target.__module__}:{target.__name__}"
         description = Description(target, origin, constructor.source(), notes=_of_stacks(constructor))
-        wanted = quantizer.Wanted(4, 5, "straight_through", 0.25, 1.0)
+        wanted = Asked(4, 5, "straight_through", 0.25, 1.0)
         found = search(lambda: constructor.make(wanted), 4, 5)
         beta = constructor.beta
     else:
