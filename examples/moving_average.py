@@ -36,7 +36,8 @@ class MovingAverageQuantizer(nn.Module):
         one_hot = nn.functional.one_hot(indices, len(self.embed)).to(flat.dtype)
         self.counts.lerp_(one_hot.sum(dim=0), 1 - self.decay)
         self.sums.lerp_(one_hot.T @ flat, 1 - self.decay)
-        self.embed.copy_(self.sums / self.counts.clamp(min=1e-5)[:, None])
+        # a new tensor: torch.compile may look up this call's codes again in the backward, and must not find later ones
+        self.embed = self.sums / self.counts.clamp(min=1e-5)[:, None]
 
 
 def adapter():

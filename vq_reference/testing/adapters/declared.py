@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from vq_reference.codebook import Layer
 from vq_reference.estimators import Estimator
+from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codebooks import BetweenProjections, ThroughLinear, Turned
 from vq_reference.testing.adapters.codes_at_path import set_codes
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
-from vq_reference.testing.adapters.lasting import Averaging, LastingLayer, Use, Wanted
-from vq_reference.testing.adapters.lasting_torch import SEED, Access, LastingTorch, cast_to
+from vq_reference.testing.adapters.lasting import Averaging, Carry, LastingLayer, Use, Wanted
+from vq_reference.testing.adapters.lasting_torch import CARRY, SEED, Access, LastingTorch, cast_to
 from vq_reference.testing.adapters.moving_average import MovingAverage, place_averages, set_averaging
 from vq_reference.testing.adapters.reading import (
     Reading,
@@ -30,6 +31,7 @@ from vq_reference.testing.adapters.reading import (
 from vq_reference.testing.adapters.tensors import array_of, set_exactly, turning
 from vq_reference.vector_quantize import VectorQuantize
 
+SIZES = 4, 3  # D and K of a layer that is made to see what it is
 CASTS = ("float16", "bfloat16", "autocast", "float64")
 
 
@@ -125,6 +127,15 @@ class Declared:
             return False
         return True
 
+    def ways_to_carry(self) -> dict[str, Carry]:
+        """Return how a state is carried on. A module that holds a function of its own, say, has no pickle."""
+        layer = self.build(probe(self.sizes))
+        try:
+            CARRY["pickle"](layer, layer)
+        except Exception:
+            return {way: carry for way, carry in CARRY.items() if way != "pickle"}
+        return dict(CARRY)
+
     def casts(self) -> set[str]:
         """Return to what a layer can be cast: what raises is lacking, as distances of 16 bits are in older torch."""
         found = set()
@@ -139,6 +150,41 @@ class Declared:
                 continue
             found.add(f"cast:{kind}")
         return found
+
+
+def require_its_codes(declared: Declared) -> None:
+    """Call layers, so that codes which are not used, or move, or answers at random, are one error before any law.
+
+    Raises DeclarationContradicted. What a module raises by itself is left for the laws to say.
+    """
+    wanted = probe(declared.sizes)
+    codes = wanted.layer.codes
+    x, others = codes[0] + 0.25, replace(wanted, layer=replace(wanted.layer, codes=-3 * codes))
+    try:
+        layer, again = declared.build(wanted), declared.build(wanted)
+        before = layer.codes()
+        first, moved = layer(x), layer.codes()
+        second, other = again(x, use=Use(salt=1)), declared.build(others)(x)
+    except DeclarationContradicted:
+        raise
+    except Exception:
+        return
+    path = repr(declared.codebook)
+    if np.array_equal(first.output, other.output):
+        what = "codes that change nothing in the output when they are set: is it FSQ, LFQ or a random projection?"
+        raise DeclarationContradicted("codebook", path, what)
+    if declared.average is None and not np.array_equal(before, moved):
+        remedy = "average= where they follow their tokens, freeze= to hold them still, such as lambda m: m.eval()"
+        raise DeclarationContradicted("codebook", path, "codes that a call in training moves", remedy)
+    if not (np.array_equal(first.output, second.output) and np.array_equal(first.indices, second.indices)):
+        what = "two calls in training that differ by their random numbers alone"
+        raise DeclarationContradicted("random_in_training", "False", what, "declare it where that is meant")
+
+
+def reference_of(sizes: tuple[int, int] | None, estimator: Estimator = "straight_through") -> SimVQ:
+    """Return any layer of these sizes, (D, K), as the oracle's, to see what a declaration says of it."""
+    dim, codebook_size = sizes or SIZES
+    return SimVQ(np.ones((codebook_size, dim)), (Layer(np.eye(dim)),), estimator)
 
 
 def probe(sizes: tuple[int, int] | None = None) -> Wanted:

@@ -170,6 +170,11 @@ def bare(name: str) -> str:
     return name.removesuffix(NOT_SAVED)
 
 
+def one_gain(layers: int) -> float:
+    """Return the gain of a stack that has one estimator around all its layers."""
+    return 1.0
+
+
 Carry = Callable[[LastingLayer, LastingLayer], LastingLayer]
 
 
@@ -200,7 +205,7 @@ class Lasting:
     padded_output: Literal["zero", "input"] = "zero"
     padded_index: int | None = -1
     loss_in_eval: bool = True
-    stack_gain: Callable[[int], float] = lambda layers: 1.0
+    stack_gain: Callable[[int], float] = one_gain
     flow: Literal["identity", "none"] = "identity"
     straight_through: bool = True
     means: Callable[[VectorQuantize], VectorQuantize] = lambda layer: layer

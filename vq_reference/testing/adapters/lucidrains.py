@@ -166,7 +166,9 @@ def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") ->
     )
     return replace(
         made,
-        capabilities=made.capabilities | {"stack", "layer_dropout", "stack:frozen", "stack:ema"},
+        # in a stack of moving averages codes move without gradients too
+        capabilities=made.capabilities - {"quiet_without_grad"}
+        | {"stack", "layer_dropout", "stack:frozen", "stack:ema"},
         lasting=lucidrains_lasting.with_stack(made.lasting, package, "ResidualVQ"),
     )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +26,10 @@ class MovingAverage:
     none. One that is a constant in the code cannot be described: make it an attribute.
     replace_below: attribute τ, the count below which a code is replaced; None where codes are not.
     initialised: attribute or buffer that is false until the codes are taken from data; None where they are not.
-    mask: the argument of forward for a mask that is True at tokens. lengths: the one for lengths. Both may be None.
     ranks: whether the processes of a group share it; laws start processes then, for seconds. ranks_add_up: whether they
     add up counts and sums, so that a step is that of one process with all tokens; False where they average them.
-    padded_output, padded_index: what comes out of padding, and its index; None where nothing is promised of that.
 
-    >>> MovingAverage("counts", "sums", "decay", mask="mask").capabilities == {"ema", "mask"}
+    >>> MovingAverage("counts", "sums", "decay", epsilon="eps").capabilities == {"ema", "smoothing"}
     True
     """
 
@@ -42,17 +39,8 @@ class MovingAverage:
     epsilon: str | None = None
     replace_below: str | None = None
     initialised: str | None = None
-    mask: str | None = None
-    lengths: str | None = None
     ranks: bool = False
     ranks_add_up: bool = True
-    padded_output: Literal["zero", "input"] = "zero"
-    padded_index: int | None = -1
-
-    @property
-    def of_padding(self) -> dict[str, Any]:
-        """What comes out of padding, as fields of `Lasting`."""
-        return {"padded_output": self.padded_output, "padded_index": self.padded_index}
 
     @property
     def capabilities(self) -> set[str]:
@@ -61,8 +49,6 @@ class MovingAverage:
             "smoothing": self.epsilon,
             "replace": self.replace_below,
             "initialise_from_data": self.initialised,
-            "mask": self.mask,
-            "lengths": self.lengths,
             "ranks": self.ranks or None,
             "ranks_equal_one": (self.ranks and self.ranks_add_up) or None,
         }
@@ -149,11 +135,6 @@ def require_that_it_moves(build: Callable[[Wanted], LastingLayer], average: Movi
         remedy = "a cache of them has to be dropped where a state_dict is loaded"
         raise DeclarationContradicted("codebook", repr(path), what, remedy)
     layer: Any = build(Wanted(VectorQuantize(codes), Averaging()))
-    taken = inspect.signature(layer.module.forward).parameters
-    for name in ("mask", "lengths"):
-        argument = getattr(average, name)
-        if layer.access.call.keywords["call"] is None and argument is not None and argument not in taken:
-            raise DeclarationContradicted(f"average.{name}", repr(argument), f"forward({', '.join(taken)})")
     (before,) = layer.statistics()
     layer(np.array([[1.0, 0.25, 0.0], [1.0, 0.0, 0.25], [0.0, 1.0, 0.75], [0.75, 0.0, 0.0]]))
     (after,) = layer.statistics()

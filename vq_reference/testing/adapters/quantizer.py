@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,32 +14,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vq_reference.codebook import Layer
 from vq_reference.estimators import Estimator
-from vq_reference.residual import ResidualStack
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codebooks import BetweenProjections, Turned
 from vq_reference.testing.adapters.codes_at_path import Codes, codes_of, converted, set_codes
 from vq_reference.testing.adapters.declaration import DeclarationContradicted
-from vq_reference.testing.adapters.declared import Asked, Declared, projection_capabilities
+from vq_reference.testing.adapters.declared import SIZES, Asked, Declared, reference_of
 from vq_reference.testing.adapters.implementation import Implementation, two_halves
-from vq_reference.testing.adapters.lasting import Lasting
-from vq_reference.testing.adapters.lasting_torch import CARRY, cast_to
+from vq_reference.testing.adapters.lasting import one_gain
+from vq_reference.testing.adapters.module_layers import Weights, require_of_average, with_layers
 from vq_reference.testing.adapters.module_script import module_script
 from vq_reference.testing.adapters.moving_average import (
     MovingAverage,
     mark_initialised,
-    require_that_it_moves,
     set_through_averages,
 )
 from vq_reference.testing.adapters.places import Place, at, outline
-from vq_reference.testing.adapters.reading import Reading, reading_of
-from vq_reference.testing.adapters.stack import Flow, with_stack
+from vq_reference.testing.adapters.reading import evaluated, reading_of
+from vq_reference.testing.adapters.stack import Flow, with_stacks
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
 from vq_reference.testing.precision import PRECISIONS
-from vq_reference.vector_quantize import VectorQuantize
-
-Weights = Callable[[SimVQ], tuple[float, float]]
 
 
 def torch_quantizer(
@@ -71,9 +66,15 @@ def torch_quantizer(
     sizes: tuple[int, int] | None = None,
     project_in: str | None = None,
     project_out: str | None = None,
+    mask: str | None = None,
+    lengths: str | None = None,
+    padded_output: Literal["zero", "input"] = "zero",
+    padded_index: int | None = -1,
     average: MovingAverage | None = None,
     stack: bool = False,
     stack_flow: Flow = "identity",
+    stack_gain: Callable[[int], float] = one_gain,
+    random_in_training: bool = False,
     packages: Iterable[str] = (),
     dtype: str = "float32",
     device: str = "cpu",
@@ -108,6 +109,8 @@ def torch_quantizer(
     sizes: (D, K) where it can have no other; found by itself for an instance with a path for its codebook.
     project_in, project_out: paths of the nn.Linear, or convolutions of kernel 1, between which the codes lie at their
     path; `make` then hands wanted.codebook_dim, the width of codes, to the module.
+    mask: the argument of forward for a mask that is True at tokens. lengths: the one for lengths of sequences.
+    padded_output, padded_index: what comes out of padding, and its index; None where nothing is promised of that.
     average: what is kept between calls by a module whose codes are moving averages. The path of its codebook may be
     that of an attribute that is computed, sums ÷ counts.
     stack: whether `make` returns a residual stack of `wanted.layers`, for the laws of stacks, on the CPU. Its codes lie
@@ -115,6 +118,9 @@ def torch_quantizer(
     indices has 1 for the axis of the layers, such as "... 1", and its loss is one number for each.
     stack_flow: "none" where a residual is the input minus its own straight-through copy, on purpose: the loss of the
     first layer alone then reaches the input.
+    stack_gain: L → the output's gradient at the input of L layers, in place of 1: L itself where each layer has an
+    estimator of its own and they add up.
+    random_in_training: whether training draws at random, as Gumbel noise or dropout do: eval mode alone is judged.
     packages: distributions whose version belongs in the report. dtype, device: in what it computes, and where; the
     module is converted to that dtype unless its codes, at a path, have it already.
 
@@ -144,6 +150,13 @@ def torch_quantizer(
         raise ValueError(
             f"project_in is {project_in!r}, project_out {project_out!r} and codebook {codebook!r}: expected three paths"
         )
+    if random_in_training:
+        if average is not None or stack:
+            raise ValueError(
+                "random_in_training is given with average= or stack=: expected a layer that eval leaves alone"
+            )
+        freeze, loss_at = evaluated, None if eval_loss == "zero" else loss_at
+        estimator, eval_estimator = estimator if eval_estimator == "as training" else eval_estimator, "as training"
     paths, codebook = codebook, codebook.replace("*", "0") if isinstance(codebook, str) else codebook
     stored = codebook
     if project_in is not None and project_out is not None:
@@ -151,7 +164,7 @@ def torch_quantizer(
     estimators = [estimator] if isinstance(estimator, str) else list(estimator)
     computed = False
     if average is not None and instance is None and isinstance(codebook, str):
-        plain: Any = make(_wanted(_probe(None, estimators[0])))
+        plain: Any = make(_wanted(reference_of(None, estimators[0])))
         computed = Codes.at(plain, codebook).computed
         codebook = partial(set_through_averages, average) if computed else codebook
     weights: Weights = loss_weights if callable(loss_weights) else (lambda _: loss_weights)
@@ -199,7 +212,8 @@ def torch_quantizer(
         )
 
     known = sizes if instance is None or sizes else _sizes(instance, codebook)
-    probed = build(_probe(known, estimators[0]))
+    probed = build(reference_of(known, estimators[0]))
+    _require_its_places(probed, (known or SIZES)[0], indices_at, loss_at)
     codes = probed.codes
     trained = codes.requires_grad if isinstance(codes, Tensor) else codes is not None
     there = {
@@ -249,7 +263,7 @@ def torch_quantizer(
             places,
             call,
             decode,
-            ("mask", "lengths") if average is None else (average.mask or "mask", average.lengths or "lengths"),
+            (mask or "mask", lengths or "lengths"),
             0 if loss_reduction == "sum" else None,
             freeze if average is None else None,
         ),
@@ -262,124 +276,43 @@ def torch_quantizer(
         known,
     )
     if average is not None:
-        _require_of_average(described, instance, paths)
-    described = _with_layers(described, declared, probed.module, trained)
-    if stack:
-        if "straight_through" not in estimators:
-            raise ValueError(f"stack is given, and estimator is {estimators}: expected straight_through among them")
-        if not eval_as_training or loss_value is not None:
-            raise ValueError("stack is given: expected a loss of two halves, and that eval is as training")
-        reading = reading_of(
-            layouts, places, call, decode, (), 0 if loss_reduction == "sum" else None, freeze, stacked=True
-        )
-        lasting = _stack(described, make, paths, reading, places, trained, stack_flow, torch_dtype)
-        offered = {"stack", "stack:trained" if trained else "stack:frozen"}
-        described = replace(described, capabilities=described.capabilities | offered, lasting=lasting)
-    return described
-
-
-def _with_layers(described: Implementation, declared: Declared, module: nn.Module, trained: bool) -> Implementation:
-    """Return the implementation with layers that are kept, saved, copied and cast as any torch module."""
-    if not declared.readable:
+        require_of_average(described, instance, paths)
+    padding = {name: argument for name, argument in (("mask", mask), ("lengths", lengths)) if argument is not None}
+    if call is None:
+        _require_arguments(probed.module, padding)
+    described = with_layers(described, declared, probed.module, trained)
+    if described.lasting is None and (padding or stack or average):
+        raise ValueError(f"codebook is {codebook!r}, which sets no parameter or buffer: expected a path")
+    if padding and described.lasting is not None:
+        lasting = replace(described.lasting, padded_output=padded_output, padded_index=padded_index)
+        described = replace(described, capabilities=described.capabilities | set(padding), lasting=lasting)
+    if not stack:
         return described
-    average = declared.average
-    if average is not None:
-        require_that_it_moves(declared.build, average, declared.codebook)
-    offered = {"lasting", "checkpoint", *declared.casts()}
-    offered |= projection_capabilities(module, (declared.project_in, declared.project_out))
-    if average is not None:
-        offered |= average.capabilities
-    else:
-        offered |= {"trained"} if trained else set()
-        offered |= set() if described.state_changes else {"quiet_without_grad"}
-    weighed = described.loss_weights if "loss" in described.capabilities else (lambda _: (0.0, 0.0))
-    lasting = Lasting(
-        declared.build,
-        CARRY,
-        cast_to,
-        loss_in_eval=described.eval_loss == "as training",
-        straight_through="estimator:straight_through" in described.capabilities,
-        means=partial(_meant, described, weighed),
-        **({} if average is None else average.of_padding),
+    reading = reading_of(
+        layouts, places, call, decode, (), 0 if loss_reduction == "sum" else None, freeze, stacked=True
     )
-    return replace(described, capabilities=described.capabilities | offered, lasting=lasting)
+    return with_stacks(described, make, paths, reading, loss_at, trained, stack_flow, stack_gain, torch_dtype)
 
 
-def _meant(described: Implementation, weighed: Weights, layer: VectorQuantize) -> VectorQuantize:
-    """Return what a layer is by what was declared, for the one that was asked for."""
-    asked = replace(_probe(described.sizes), beta=layer.beta, commitment_weight=layer.commitment_weight)
-    a, b = weighed(asked)
-    halves: dict[str, Any] = {"trained": layer.trained and a > 0, "commitment_weight": a, "beta": b / a if a else 1.0}
-    halves |= {} if a else {"commitment_weight": b}
-    shown = a + b if described.loss_value is None or not (a or b) else described.loss_value(asked)
-    direction = described.metric == "cosine"
-    return replace(
-        layer,
-        **halves,
-        value_weight=shown,
-        unit=described.unit_codes,
-        by_direction=direction and not described.unit_codes,
-    )
+def _require_its_places(layer: TorchLayer, dim: int, indices_at: Place | None, loss_at: Place | None) -> None:
+    """Call a layer once, so that a wrong place is one error and not one of every law. What else it raises, laws say."""
+    try:
+        answer = layer(np.arange(4.0 * dim).reshape(4, dim) / 4)
+    except DeclarationContradicted:
+        raise
+    except Exception:
+        return
+    for name, place, found in (("indices_at", indices_at, answer.indices), ("loss_at", loss_at, answer.loss)):
+        if place is not None and found is None:
+            raise DeclarationContradicted(name, repr(place), "None in training", "give None where there is none")
 
 
-def _require_of_average(described: Implementation, instance: nn.Module | None, codebook: Any) -> None:
-    """Raise ValueError for an average of what cannot be built anew for each law, or has no path for its codes."""
-    if instance is not None or described.sizes is not None:
-        raise ValueError("average is given for an instance: expected a function that makes one of any size")
-    if not isinstance(codebook, str):
-        raise ValueError(
-            "average is given, and codebook is no path: expected a path, with project_in= and project_out= where the "
-            "codes lie between projections"
-        )
-
-
-def _require_of_stack(codebook: Any, places: Sequence[Any], metric: str) -> None:
-    """Raise ValueError that names what is declared otherwise than the laws of stacks know it."""
-    _, _, loss_at = places
-    reasons = {
-        "codebook is no path": not isinstance(codebook, str),
-        "loss_at is None": loss_at is None,
-        f"metric is {metric!r}": metric != "euclidean",
-    }
-    if wanting := [reason for reason, is_so in reasons.items() if is_so]:
-        raise ValueError(
-            f"stack is given, and {', and '.join(wanting)}: expected a path for the codebook, a loss, and "
-            "Euclidean distances"
-        )
-
-
-def _stack(
-    described: Implementation,
-    make: Any,
-    codebook: Any,
-    reading: Reading,
-    places: Sequence[Any],
-    trained: bool,
-    flow: Flow,
-    dtype: torch.dtype,
-) -> Lasting:
-    """Return how stacks are made: with β = 1 where no gradient trains codes. Raises ValueError."""
-    if isinstance(make, nn.Module) or described.sizes is not None or described.lasting is None:
-        raise ValueError("stack is given for an instance: expected a function that makes one of any size")
-    _require_of_stack(codebook, places, described.metric)
-    probe = _probe(None)
-    for beta, weight in ((0.25, 0.5), (0.5, 2.0)) if trained else ((1.0, 0.5), (1.0, 2.0)):
-        found = tuple(described.loss_weights(replace(probe, beta=beta, commitment_weight=weight)))
-        expected = (weight if trained else 0.0, weight * beta)
-        if found != expected:
-            raise ValueError(
-                f"stack is given, and loss_weights is {found} where β = {beta} and w = {weight} are wanted: expected "
-                f"{expected}; hand both to the module, and return them in loss_weights"
-            )
-
-    def made(wanted: ResidualStack) -> nn.Module:
-        size, dim = wanted.codes[0].shape
-        beta, weight = wanted.beta, wanted.commitment_weight
-        halves = (beta, weight) if trained else (1.0, weight * beta)
-        asked = Asked(dim, size, "straight_through", *halves, layers=len(wanted.codes), codebook_dim=dim)
-        return converted(make(asked), codebook.replace("*", "0"), dtype)
-
-    return with_stack(described.lasting, made, codebook, reading, flow, dtype)
+def _require_arguments(module: nn.Module, padding: dict[str, str]) -> None:
+    """Raise DeclarationContradicted for a mask or lengths that forward has no argument for."""
+    taken = inspect.signature(module.forward).parameters
+    for name, argument in padding.items():
+        if argument not in taken:
+            raise DeclarationContradicted(name, repr(argument), f"forward({', '.join(taken)})")
 
 
 def versions_of(distributions: Iterable[str]) -> dict[str, str]:
@@ -397,12 +330,6 @@ def _wanted(reference: SimVQ) -> Asked:
     """Return what is asked of `make` for a layer that behaves as `reference`."""
     size, dim = reference.codebook.shape
     return Asked(dim, size, reference.estimator, reference.beta, reference.commitment_weight, codebook_dim=dim)
-
-
-def _probe(sizes: tuple[int, int] | None, estimator: Estimator = "straight_through") -> SimVQ:
-    """Return any layer of these sizes, (D, K), to see what `make` makes."""
-    dim, codebook_size = sizes or (4, 3)
-    return SimVQ(np.ones((codebook_size, dim)), (Layer(np.eye(dim)),), estimator)
 
 
 def _sizes(instance: nn.Module, codebook: Any) -> tuple[int, int]:

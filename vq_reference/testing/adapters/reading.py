@@ -141,6 +141,11 @@ def restored(lying: Tensor, axes: Any, names: Any, sizes: Any) -> Tensor:
     return lying.reshape([sizes[name] for name in flat]).permute([flat.index(name) for name in names])
 
 
+def evaluated(module: Any) -> None:
+    """Put a module in eval mode."""
+    module.eval()
+
+
 def found_at(returned: Any, place: Any) -> Any:
     """Return what sits at a place: a position, a key, an attribute, or a path of those."""
     if callable(place):
