@@ -45,16 +45,17 @@ def padded_batch(implementation, data, x):
     return x, mask, {"mask": mask}
 
 
-@law("mask.all_true", level="must", source=USER, needs=MASK, subject=subjects(), training=st.booleans())
-def test_an_all_true_mask_is_no_mask(implementation, subject, training):
+@law("mask.all_true", level="must", source=USER, needs=MASK, subject=subjects())
+def test_an_all_true_mask_is_no_mask(implementation, subject):
     """A mask that is True everywhere changes neither the answer nor a gradient nor the state."""
     u, begin = implementation.precision.unit_roundoff, start(subject.x)
-    without, masked = two(implementation, subject)
-    before = without.statistics()
-    first = without(subject.x, begin, Use(training))
-    second = masked(subject.x, begin, Use(training), mask=np.ones(len(subject.x), bool))
-    assert_same_reply(subject.layer, subject.x, begin, first, second, u)
-    assert_same_step(subject, before, subject.x, first.indices, without, masked, u)
+    for training in (True, False):
+        without, masked = two(implementation, subject)
+        before = without.statistics()
+        first = without(subject.x, begin, Use(training))
+        second = masked(subject.x, begin, Use(training), mask=np.ones(len(subject.x), bool))
+        assert_same_reply(subject.layer, subject.x, begin, first, second, u)
+        assert_same_step(subject, before, subject.x, first.indices, without, masked, u)
 
 
 CONTENT = {"zeros": 0.0, "huge": 2.0**30, "equal": 1.0}

@@ -152,7 +152,6 @@ def own(dtype="float64", reduction="mean", flow="identity", **parts):
         lambda asked: Own(asked, **parts),
         "books.*.weight",
         indices="... 1",
-        loss_at=lambda returned: returned[2] if returned[2] is None else torch.stack(list(returned[2])),
         loss_shape=(1,),
         loss_reduction=reduction,
         eval_loss="zero",
@@ -273,10 +272,9 @@ def test_layers_of_their_own_with_channels_and_layers_first_break_no_law_of_stac
     ("changed", "said"),
     [
         ({"indices": "B T"}, "indices is 'B T': expected, with a stack, 1 for the axis of the layers"),
-        ({"indices": "1 T B"}, "indices is '1 T B': expected, with a stack, the order of x, B D T"),
         ({"loss_weights": (0.0, 1.0)}, r"loss_weights is \(0.0, 1.0\) where β = 1.0 and w = 0.5 are wanted"),
         ({"estimator": "rotation"}, "expected straight_through among them"),
-        ({"loss_at": None}, "stack is given, and loss_at is None: expected a path for the codebook, indices, a loss"),
+        ({"loss_at": None}, "stack is given, and loss_at is None: expected a path for the codebook, a loss"),
         ({"metric": "cosine"}, "stack is given, and metric is 'cosine': expected"),
     ],
 )
@@ -296,6 +294,7 @@ def test_an_instance_is_refused():
             indices_at="codes",
             loss_at="losses",
             loss_weights=(0, 1),
+            freeze=freeze,
             stack=True,
         )
 

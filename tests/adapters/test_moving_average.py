@@ -80,7 +80,6 @@ NAMES = {
     "epsilon": "book.eps",
     "replace_below": "book.threshold",
     "initialised": "book.ready",
-    "mask": "present",
 }
 
 
@@ -98,6 +97,8 @@ def adapter(module=Channels, **changed):
         loss_weights=changed.pop("loss_weights", lambda wanted: (0.0, wanted.commitment_weight * wanted.beta)),
         loss_reduction=changed.pop("loss_reduction", "mean"),
         freeze=lambda module: setattr(module.book, "follow", lambda x, indices: None),
+        mask=changed.pop("mask", "present"),
+        lengths=changed.pop("lengths", None),
         average=MovingAverage(**{**NAMES, **changed}),
     )
 
@@ -153,6 +154,7 @@ def decoding(module, decode, x, axis, rank, **changed):
         loss_weights=lambda wanted: (0.0, wanted.commitment_weight * wanted.beta),
         freeze=lambda module: setattr(module.book, "follow", lambda x, indices: None),
         decode=decode,
+        mask="present",
         average=MovingAverage(**NAMES),
         **changed,
     )
@@ -186,18 +188,23 @@ def test_flattened_indices_are_decoded_as_they_lie():
         assert judge(LAWS[law], made, "quick", None)[0].verdict is Verdict.HELD
 
 
-@pytest.mark.parametrize(
-    ("layouts", "said"),
-    [
-        ({"x": "D B T"}, "x is 'D B T': expected, with an average, channels last or on axis 1"),
-        ({"x": "B T D", "output": "B D T"}, "output is 'B D T': expected, with an average, that it lies as x, B T D"),
-        ({"x": "B T D", "indices": "T B"}, "indices is 'T B': expected, with an average, the order of x, B T D"),
-    ],
-)
-def test_a_layout_that_cannot_be_followed_is_refused(layouts, said):
-    axis = {"D B T": 0, "B T D": -1}[layouts["x"]]
-    with pytest.raises(ValueError, match=said):
-        decoding(Decoding, "look_up", axis=axis, rank=3, **layouts)
+class Elsewhere(Decoding):
+    """Its tensors lie in an order of their own: channels first, then sequences; indices with positions first."""
+
+    def forward(self, x, present=None):
+        """Return the same, elsewhere."""
+        given = super().forward(x.permute(1, 2, 0), present)
+        return {**given, "z": given["z"].movedim(-1, 1), "codes": given["codes"].T}
+
+    def look_up(self, indices):
+        """Return the outputs, channels on axis 1."""
+        return super().look_up(indices.T).movedim(-1, 1)
+
+
+def test_tensors_may_lie_in_any_order():
+    made = decoding(Elsewhere, "look_up", "D B T", -1, 3, output="B D T", indices="T B")
+    for law in ("heads.decode", "heads.output", "ema.codes"):
+        assert judge(LAWS[law], made, "quick", None)[0].verdict is Verdict.HELD
 
 
 class Unpadded(Channels):
@@ -232,7 +239,7 @@ def test_a_faulty_module_breaks_the_law_of_its_fault(module, law):
         ({"counts": "book.ready"}, r"average.counts is declared as 'book.ready', found: \(\), for 2 codes"),
         ({"sums": "book.average"}, r"average.sums is declared as 'book.average', found: \(3, 2\), .*add .T"),
         ({"decay": "gamma"}, r"average.decay is declared as 'gamma', found: nothing there .*book.gamma"),
-        ({"mask": "mask"}, r"average.mask is declared as 'mask', found: forward\(x, present\)"),
+        ({"mask": "mask"}, r"mask is declared as 'mask', found: forward\(x, present\)"),
     ],
 )
 def test_a_name_that_does_not_fit_is_named_with_what_there_is(changed, said):
@@ -253,9 +260,11 @@ def test_a_buffer_that_does_not_move_is_not_the_counts():
         adapter(Still, counts="book.idle")
 
 
-def test_a_weight_that_cannot_be_asked_for_is_refused():
-    with pytest.raises(ValueError, match=r"loss_weights is \(0.0, 0.25\) where β = 1 and w = 0.5 are wanted"):
-        adapter(loss_weights=(0.0, 0.25))
+def test_a_weight_that_cannot_be_asked_for_is_one_of_its_own():
+    fixed = adapter(lambda dim, size, weight: Channels(dim, size, 0.25), loss_weights=(0.0, 0.25))
+    for law in ("heads.loss", "mask.tokens"):
+        assert judge(LAWS[law], fixed, "quick", None)[0].verdict is Verdict.HELD
+    assert judge(LAWS["heads.loss"], adapter(loss_weights=(0.0, 0.25)), "quick", None)[0].verdict is Verdict.BROKEN
 
 
 def test_an_instance_is_refused():

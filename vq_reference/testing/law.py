@@ -80,7 +80,7 @@ class Law:
                     underflow_gradually()
             for what, margin in nearest_miss.items():
                 margins[what] = max(margin, margins.get(what, 0.0))
-                if self.draws:  # a law that draws nothing has nothing to climb
+                if self.draws and margin > 0:  # a law that draws nothing, or is exact, has nothing to climb
                     hypothesis.target(margin, label=what)
 
         test: Callable[[], None] = example

@@ -132,8 +132,8 @@ def torch_quantizer(
     >>> def make(wanted):
     ...     return SimVQ(wanted.dim, wanted.codebook_size, nn.Identity(), rotation_trick=False)
     >>> made = torch_quantizer(make, "frozen_codebook", loss_weights=(0, 0.25))
-    >>> sorted(made.capabilities - {"state", "form", "eval", "leading"})
-    ['estimator:straight_through', 'indices', 'loss']
+    >>> {"estimator:straight_through", "loss", "lasting", "compiled"} <= made.capabilities
+    True
     """
     instance = make if isinstance(make, nn.Module) else None
     if instance is not None and loss_at is not None and loss_weights is two_halves:
@@ -340,8 +340,13 @@ def _sizes(instance: nn.Module, codebook: Any) -> tuple[int, int]:
 
 
 def _tensor(what: str, returned: Any, place: Place, floating: bool) -> Any:
-    """Return the tensor at a place, or None where None sits there. Raises DeclarationContradicted for anything else."""
+    """Return the tensor at a place, or None where None sits there; of several losses, one tensor.
+
+    Raises DeclarationContradicted for anything else.
+    """
     found = at(what, returned, place)
+    if isinstance(found, (list, tuple)) and found and all(isinstance(each, Tensor) for each in found):
+        found = torch.stack(list(found))
     if found is not None and not (isinstance(found, Tensor) and found.dtype.is_floating_point == floating):
         kind = "a floating tensor" if floating else "a tensor of integers"
         raise DeclarationContradicted(what, repr(place), f"{outline(found)} in {outline(returned)}", f"expected {kind}")
