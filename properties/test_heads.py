@@ -58,7 +58,7 @@ def test_the_output_is_the_codes_of_all_heads_projected(implementation, subject,
     assert_within("output", reply.output, q, error.output + (estimator + u * delta) @ weight.T)
 
 
-@law("heads.loss", level="must", source=SOURCE, needs=LASTING | {"loss"}, subject=subjects(), training=modes())
+@law("heads.loss", level="must", source=SOURCE, needs=LASTING | {"any_loss"}, subject=subjects(), training=modes())
 def test_the_loss_is_the_mean_over_heads(implementation, subject, training):
     """The loss is the mean over tokens, heads and their entries, in the space of the codes."""
     _, reply, _, error = called(implementation, subject, Use(training))

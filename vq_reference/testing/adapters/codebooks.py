@@ -85,6 +85,6 @@ def _tensor(module: nn.Module, path: str) -> Tensor:
 def _require(path: str, weight: Tensor, turn: Tensor) -> None:
     if weight.shape[:2] != turn.shape or weight.numel() != turn.numel():
         raise ValueError(
-            f"{path}.weight has shape {tuple(weight.shape)}: expected {tuple(turn.shape)}, square: in the adapter give "
-            "the module's constructor codebook_dim=wanted.dim, or what it calls the width of its codes"
+            f"{path}.weight has shape {tuple(weight.shape)}: expected {tuple(turn.shape)}: in the adapter hand "
+            "wanted.codebook_dim to the module's constructor, as the width of its codes"
         )

@@ -87,18 +87,15 @@ class Declared:
             module = self.made(asked)
         if self.average is not None:
             set_averaging(module, self.average, wanted.averaging or Averaging())
-        lies: Any = None
-        if wanted.placed:
-            lies = self._place(module, wanted)
-        return LastingTorch(module, self._access(module, lies, width), self.dtype)
-
-    def _place(self, module: nn.Module, wanted: Wanted) -> Any:
-        """Set codes, statistics and projections; return where the codes lie, if a function has set them."""
-        layer, codes = wanted.layer, wanted.layer.codes[0]
-        width = codes.shape[1]
         for path, affine in ((self.project_in, layer.project_in), (self.project_out, layer.project_out)):
             if path is not None:
                 place_affine(module, path, affine or Layer(np.eye(width)))
+        lies = self._place(module, wanted) if wanted.placed else None
+        return LastingTorch(module, self._access(module, lies, width), self.dtype)
+
+    def _place(self, module: nn.Module, wanted: Wanted) -> Any:
+        """Set codes and statistics; return where the codes lie, if a function has set them."""
+        codes = wanted.layer.codes[0]
         if self.average is not None:
             count = (wanted.averaging or Averaging()).replace_below or 1.0
             place_averages(module, self.average, None if self.computed else self.codebook, codes, count)

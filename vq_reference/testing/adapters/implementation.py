@@ -26,6 +26,8 @@ CAPABILITIES = {
     "estimator:none": "an output without estimator",
     "indices": "the chosen indices",
     "loss": "a commitment loss",
+    "unit_loss": "a commitment loss of directions",
+    "unit_estimator": "a straight-through gradient from the direction of a token",
     "codebook_gradient": "the gradient at the effective codebook",
     "transform": "a trained linear transform of frozen codes",
     "mlp": "a transform of several layers",
@@ -43,6 +45,7 @@ CAPABILITIES = {
 # What follows from other declarations, and is not declared itself.
 FOLLOWING = {
     "estimator": "any estimator",
+    "any_loss": "a commitment loss",
     "trains_input": "an estimator that trains the input",
     "trained_codes": "codes, or a transform of them, that a gradient trains",
     "euclidean": "a choice by Euclidean distance",
@@ -220,6 +223,7 @@ class Implementation:
         estimators = {capability for capability in self.capabilities if capability.startswith("estimator:")}
         follows = {"estimator"} if estimators else set()
         follows |= {"trains_input"} if estimators - {"estimator:none"} else set()
+        follows |= {"any_loss"} if self.capabilities & {"loss", "unit_loss"} else set()
         follows |= {"padding"} if self.capabilities & {"mask", "lengths"} else set()
         follows |= {"trained_codes"} if self.capabilities & {"codebook_gradient", "transform"} else set()
         follows |= {"kept"} if self.capabilities & {"lasting", "stack"} else set()

@@ -87,6 +87,7 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
         sync_nu=MODES[mode].get("sync_update_v", 0.0),
         metric="cosine" if mode == "cosine" else "euclidean",
         unit_codes=mode == "cosine",
+        unit_tokens=mode == "cosine",
         eval_estimator="none",
         eval_loss="zero",
         decode=DECODE if mode not in calls and hasattr(package.VectorQuantize, DECODE) else None,

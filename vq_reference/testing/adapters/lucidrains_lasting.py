@@ -18,13 +18,21 @@ from torch import Tensor, nn
 
 from vq_reference.testing.adapters.codebooks import ThroughLinear
 from vq_reference.testing.adapters.lasting import Averaging, Lasting, LastingLayer, Wanted, WantedStack
-from vq_reference.testing.adapters.lasting_torch import CARRY, Access, Given, LastingTorch, cast_to, constructing
+from vq_reference.testing.adapters.lasting_torch import (
+    CARRY,
+    Access,
+    Given,
+    LastingTorch,
+    cast_to,
+    compiled,
+    constructing,
+)
 from vq_reference.testing.adapters.tensors import set_exactly
 from vq_reference.vector_quantize import VectorQuantize
 
 AVERAGES = {
     *("lasting", "ema", "smoothing", "mask", "lengths", "initialise_from_data", "replace", "checkpoint"),
-    *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"),
+    *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64", "compiled"),
 }
 # what each mode of `lucidrains.vector_quantize` offers in layers that last; the others have none: of a learnable
 # codebook the loss is one mean square without a stop, whose value and gradients no two weights give
@@ -53,7 +61,7 @@ def averages(package: Any) -> Lasting:
     def build(wanted: Wanted) -> LastingLayer:
         return LastingTorch(_average(package, wanted), AVERAGE)
 
-    made = Lasting(build, CARRY, cast_to, loss_in_eval=False)
+    made = Lasting(build, CARRY, cast_to, compiled, loss_in_eval=False)
     if "return_zeros_for_masked_padding" in inspect.signature(package.VectorQuantize).parameters:
         return made
     return replace(made, padded_output="input", padded_index=None)
@@ -171,7 +179,9 @@ def codes_of(module: Any) -> Tensor:
 
 def decode_indices(module: Any, indices: Tensor) -> Tensor:
     """Return the outputs of indices, channels last."""
-    output: Tensor = module.get_output_from_indices(indices)
+    # before 1.10 there was but the other name, of a method without projections
+    decode = getattr(module, "get_output_from_indices", None) or module.get_codes_from_indices
+    output: Tensor = decode(indices)
     return output if module.channel_last else output.movedim(1, -1)
 
 

@@ -40,14 +40,14 @@ def with_layers(described: Implementation, declared: Declared, module: nn.Module
     else:
         offered |= {"trained"} if trained else set()
         offered |= set() if described.state_changes else {"quiet_without_grad"}
-    weighed = described.loss_weights if "loss" in described.capabilities else (lambda _: (0.0, 0.0))
+    weighed = described.loss_weights if "any_loss" in described.offers else (lambda _: (0.0, 0.0))
     lasting = Lasting(
         declared.build,
         declared.ways_to_carry(),
         cast_to,
         compiled,
         loss_in_eval=described.eval_loss == "as training",
-        straight_through="estimator:straight_through" in described.capabilities,
+        straight_through=bool(described.capabilities & {"estimator:straight_through", "unit_estimator"}),
         means=partial(_meant, described, weighed),
     )
     return replace(described, capabilities=described.capabilities | offered, lasting=lasting)

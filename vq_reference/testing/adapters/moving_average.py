@@ -26,6 +26,8 @@ class MovingAverage:
     none. One that is a constant in the code cannot be described: make it an attribute.
     replace_below: attribute τ, the count below which a code is replaced; None where codes are not.
     initialised: attribute or buffer that is false until the codes are taken from data; None where they are not.
+    bias_counter: attribute or buffer that counts steps, by which a module rids its averages of the bias of their start
+    (N/(1 − γ^t), as Adam); it is set so high that nothing is left of that. None where there is none.
     ranks: whether the processes of a group share it; laws start processes then, for seconds. ranks_add_up: whether they
     add up counts and sums, so that a step is that of one process with all tokens; False where they average them.
 
@@ -39,6 +41,7 @@ class MovingAverage:
     epsilon: str | None = None
     replace_below: str | None = None
     initialised: str | None = None
+    bias_counter: str | None = None
     ranks: bool = False
     ranks_add_up: bool = True
 
@@ -72,6 +75,7 @@ def set_averaging(module: nn.Module, average: MovingAverage, averaging: Averagin
         "epsilon": averaging.epsilon,
         "replace_below": averaging.replace_below,
         "initialised": not averaging.initialise_from_data,
+        "bias_counter": 2**20,
     }
     for name, value in values.items():
         path = getattr(average, name)

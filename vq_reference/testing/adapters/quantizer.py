@@ -56,6 +56,7 @@ def torch_quantizer(
     sync_nu: float = 0.0,
     metric: Literal["euclidean", "cosine"] = "euclidean",
     unit_codes: bool = False,
+    unit_tokens: bool = False,
     eval_as_training: bool = True,
     eval_estimator: Estimator | Literal["as training"] = "as training",
     eval_loss: Literal["as training", "zero"] = "as training",
@@ -98,7 +99,8 @@ def torch_quantizer(
     loss_value: weight of the value, where the halves are not stopped from one another and it is not a + b.
     estimator: the one it trains with, or all that `make` can be asked for.
     sync_nu: share of the output's gradient that reaches the chosen codes on purpose: ν of the synchronous update.
-    metric: what the choice minimises. unit_codes: the output is a code divided by its length.
+    metric: what the choice minimises. unit_codes: the output is a code divided by its length. unit_tokens: tokens are
+    divided by theirs first, so that loss and estimator, too, are about directions (Yu et al., arXiv 2110.04627, §3.2).
     loss_dtype: of the loss, None for `dtype`, or float32 where that is narrower.
     eval_as_training: whether the eval mode gives the same output and indices. eval_estimator: the estimator there,
     where it is another; "none" where the output has no gradient. eval_loss: "zero" where eval gives 0, or None.
@@ -150,11 +152,16 @@ def torch_quantizer(
         raise ValueError(
             f"project_in is {project_in!r}, project_out {project_out!r} and codebook {codebook!r}: expected three paths"
         )
+    if unit_codes and not unit_tokens and loss_at is not None and loss_weights is not two_halves:
+        raise ValueError(
+            "unit_codes is given with a loss: expected unit_tokens=True where its tokens are divided by their lengths, "
+            "or loss_at=None"
+        )
+    if unit_tokens and not unit_codes:
+        raise ValueError("unit_tokens is given: expected unit_codes=True with it, since tokens are compared with codes")
     if random_in_training:
-        if average is not None or stack:
-            raise ValueError(
-                "random_in_training is given with average= or stack=: expected a layer that eval leaves alone"
-            )
+        if average is not None:
+            raise ValueError("random_in_training is given with average=: expected a layer that eval leaves alone")
         freeze, loss_at = evaluated, None if eval_loss == "zero" else loss_at
         estimator, eval_estimator = estimator if eval_estimator == "as training" else eval_estimator, "as training"
     paths, codebook = codebook, codebook.replace("*", "0") if isinstance(codebook, str) else codebook
@@ -228,6 +235,8 @@ def torch_quantizer(
         **{f"estimator:{each}": not unit_codes for each in estimators},
         "state": True,
         "form": True,
+        "unit_loss": loss_at is not None and unit_tokens,
+        "unit_estimator": unit_tokens and "straight_through" in estimators,
     }
     described = Implementation(
         name=name or type(probed.module).__name__,
@@ -250,7 +259,7 @@ def torch_quantizer(
     )
     if device != "cpu" or indices_at is None:
         return described
-    places = (output_at, indices_at, None if unit_codes else loss_at)
+    places = (output_at, indices_at, None if unit_codes and not unit_tokens else loss_at)
     declared = Declared(
         lambda asked: converted(
             make(asked) if instance is None else copy.deepcopy(instance),

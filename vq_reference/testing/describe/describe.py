@@ -186,6 +186,14 @@ def _shown(path: Path) -> str:
 def _loss(description: Description, found: Found, beta: str | None) -> None:
     """Find the scalar that trains something, the weights of its halves, and how it is reduced."""
     arguments = description.arguments
+    if found.unit_codes:
+        arguments["loss_at"] = "None"
+        description.facts["loss"] = "not measured"
+        description.unknown.append(
+            "the loss: of codes of length 1. Where tokens are divided by their lengths first, give unit_tokens=True, "
+            "loss_at and loss_weights"
+        )
+        return
     measured = []
     for path in found.scalars:
         arguments.update(loss_at=_shown(path), loss_weights="(1.0, 1.0)")
