@@ -2,7 +2,6 @@
 
 from torch import nn
 
-from vq_reference.testing.adapters.codebooks import BetweenProjections
 from vq_reference.testing.adapters.quantizer import torch_quantizer
 
 
@@ -30,8 +29,8 @@ class CodecQuantizer(nn.Module):
 def adapter():
     """Return what the laws need to know of it."""
     return torch_quantizer(
-        lambda wanted: CodecQuantizer(wanted.dim, wanted.codebook_size, wanted.dim, wanted.beta),
-        BetweenProjections("in_proj", "codebook.weight", "out_proj"),
+        lambda wanted: CodecQuantizer(wanted.dim, wanted.codebook_size, wanted.codebook_dim, wanted.beta),
+        "codebook.weight", project_in="in_proj", project_out="out_proj",
         x="B D T", output_at="z_q", indices_at="codes", loss_at="vq_loss", metric="cosine",
         loss_weights=lambda wanted: (1.0, wanted.beta),
     )  # fmt: skip

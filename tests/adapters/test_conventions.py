@@ -126,7 +126,7 @@ def test_projections_of_any_shape_are_placed_exactly():
 
 
 def test_the_width_of_codes_is_asked_for():
-    with pytest.raises(ValueError, match="hand wanted.codebook_dim to the module's constructor"):
+    with pytest.raises(ValueError, match=r"hand wanted\.codebook_dim to the module's constructor"):
         projected(lambda asked: Projected(asked._replace(codebook_dim=asked.dim + 1)))
 
 

@@ -270,7 +270,7 @@ class NarrowByAnotherName(Narrow):
 
 def test_the_width_of_the_codes_follows_the_wanted_one():
     description = describe(Narrow)
-    assert "codebook_dim=wanted.dim" in description.adapter()
+    assert "codebook_dim=wanted.codebook_dim" in description.adapter()
     assert contradictions(description.implementation()) == []
 
 

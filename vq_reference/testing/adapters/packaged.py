@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters.codebooks import BetweenProjections
 from vq_reference.testing.adapters.declared import Asked
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.layout import Layout
@@ -128,12 +127,14 @@ def snac_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
     package = importlib.import_module("snac.vq")
 
     def make(wanted: Asked) -> nn.Module:
-        module: nn.Module = package.VectorQuantize(wanted.dim, wanted.codebook_size, wanted.dim)
+        module: nn.Module = package.VectorQuantize(wanted.dim, wanted.codebook_size, wanted.codebook_dim)
         return module
 
     return torch_quantizer(
         make,
-        BetweenProjections("in_proj", "codebook.weight", "out_proj"),
+        "codebook.weight",
+        project_in="in_proj",
+        project_out="out_proj",
         name="snac.VectorQuantize",
         x="B D T",
         loss_at=None,

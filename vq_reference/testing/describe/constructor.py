@@ -65,6 +65,10 @@ class Constructor:
             # a narrow space of a fixed width by default: codes of another width have no place in it
             fixed = [name for name in given if name in NARROW and isinstance(known[name].default, int)]
             arguments.update(dict.fromkeys(fixed, what))
+        widths = [name for name, what in arguments.items() if what == "wanted.dim"]
+        narrow = [name for name in widths if name in NARROW]
+        if len(narrow) < len(widths):
+            arguments.update(dict.fromkeys(narrow, "wanted.codebook_dim"))
         many = {n for n in LAYERS if n in known and type(known[n].default) is int and known[n].default > 1}
         arguments.update({n: "1" for n in known if n in many or (n in ONE and n in required)})
         if "kmeans_init" in known:
@@ -88,7 +92,7 @@ class Constructor:
     def require_any_size(self) -> None:
         """Raise CannotDescribe where no codes follow the wanted D and K, and an argument of a fixed size may be why."""
         for dim, codebook_size in ((4, 5), (6, 7)):
-            module = self.make(Asked(dim, codebook_size, "straight_through", 0.25, 1.0))
+            module = self.make(Asked(dim, codebook_size, "straight_through", 0.25, 1.0, codebook_dim=dim))
             shapes = [sorted(t.shape[-2:]) for t in [*module.parameters(), *module.buffers()] if t.ndim > 1]
             known = inspect.signature(self.module_class).parameters
             fixed = [name for name, p in known.items() if name not in self.arguments and type(p.default) is int]

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from vq_reference.estimators import ESTIMATORS
+from vq_reference.testing.adapters.codebooks import BetweenProjections
 from vq_reference.testing.adapters.declared import Asked
 from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.places import Path
@@ -92,7 +93,7 @@ def describe(target: nn.Module | type[nn.Module], origin: str = "") -> Descripti
         constructor.require_any_size()
         origin = origin or f"{target.__module__}:{target.__name__}"
         description = Description(target, origin, constructor.source(), notes=_of_stacks(constructor))
-        wanted = Asked(4, 5, "straight_through", 0.25, 1.0)
+        wanted = Asked(4, 5, "straight_through", 0.25, 1.0, codebook_dim=4)
         found = search(lambda: constructor.make(wanted), 4, 5)
         beta = constructor.beta
     else:
@@ -133,7 +134,10 @@ def _of_instance(target: nn.Module) -> Found:
 def _places(description: Description, found: Found) -> None:
     facts, arguments = description.facts, description.arguments
     arguments["codebook"] = repr(found.codebook)
-    if not isinstance(found.codebook, str):
+    if isinstance(found.codebook, BetweenProjections) and not isinstance(description.target, nn.Module):
+        arguments["codebook"] = repr(found.codebook.codes)
+        arguments.update(project_in=repr(found.codebook.entering), project_out=repr(found.codebook.leaving))
+    elif not isinstance(found.codebook, str):
         description.imports.append(
             f"from vq_reference.testing.adapters.codebooks import {type(found.codebook).__name__}"
         )
