@@ -106,7 +106,7 @@ def decoding(entered: str, layouts: Layouts, dim: int) -> Callable[[int], str]:
     """Return what writes the decoding of so many indices. entered: that of `entering`, the indices as they lie."""
 
     def lines(count: int) -> str:
-        arranged = Arranged.of(layouts, (count, dim), None)
+        arranged = Arranged.of(layouts, (count, dim), layouts.leading_of_indices(count))
         order = list(arranged.order)
         lying = permuted("chosen", order[:-1], arranged.layouts.indices, arranged.sizes)
         decoded = back(f"{entered}", order, arranged.layouts.output, arranged.sizes)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.declared import Asked
 from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.adapters.layout import Layout
 from vq_reference.testing.adapters.moving_average import MovingAverage
 from vq_reference.testing.adapters.quantizer import torch_quantizer
 
@@ -45,9 +44,8 @@ def diffusers_vq(legacy: bool = True, dtype: str = "float32", device: str = "cpu
 
 
 def _diffusers_decode(module: Any, indices: Tensor) -> Tensor:
-    """Decode a flat list of N indices as the images that the laws make of N tokens, told as (B, H, W, D)."""
-    images = Layout.of(IMAGES).natural(len(indices))
-    codes: Tensor = module.get_codebook_entry(indices, (*images, module.vq_embed_dim))
+    """Decode a flat list of N indices as one row, told as (B, H, W, D)."""
+    codes: Tensor = module.get_codebook_entry(indices, (1, 1, len(indices), module.vq_embed_dim))
     return codes
 
 
@@ -139,6 +137,7 @@ def snac_vq(dtype: str = "float32", device: str = "cpu") -> Implementation:
         x="B D T",
         loss_at=None,
         metric="cosine",
+        decode=lambda module, indices: module.out_proj(module.decode_code(indices)),
         packages=["snac"],
         dtype=dtype,
         device=device,

@@ -114,8 +114,13 @@ def call_declared(
 def decode_declared(module: Any, indices: Tensor, decode: Any, names: Any, output_axes: Any, index_axes: Any) -> Tensor:
     """Decode indices, (1, T), or (1, T, layers) of a stack, as a module takes them; return the outputs, (1, T, D)."""
     order = [*names, "layers"] if indices.ndim == 3 else names
-    sizes = sizes_of(names, 1, indices.shape[1], indices.shape[-1])
-    lying = arranged(indices, index_axes, order, {**sizes, "layers": indices.shape[-1]})
+    sizes, left = {}, indices.shape[1]
+    flattened = any(len(axis) > 1 for axis in index_axes)
+    for name in names[:-1]:  # none is 1 where it can be helped, so that swapped axes show
+        sizes[name] = next((n for n in range(2, int(left**0.5) + 1) if left % n == 0 and not flattened), 1)
+        left //= sizes[name]
+    sizes = {**sizes, names[-1]: left, "layers": indices.shape[-1]}
+    lying = arranged(indices, index_axes, order, sizes)
     outputs: Tensor = getattr(module, decode)(lying) if isinstance(decode, str) else decode(module, lying)
     sizes = {**sizes, "D": outputs.numel() // max(indices.shape[1], 1)}
     return restored(outputs, output_axes, [*names, "D"], sizes).reshape(1, indices.shape[1], -1)

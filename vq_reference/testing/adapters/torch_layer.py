@@ -49,6 +49,11 @@ class Layouts:
             loss,
         )
 
+    def leading_of_indices(self, count: int) -> tuple[int, ...] | None:
+        """Return the leading dimensions of so many indices to decode: one row, where they are flattened."""
+        flattened = any(len(axis) > 1 for axis in self.indices.axes)
+        return (*[1] * (len(self.x.leading) - 1), count) if flattened and not self.x.any_rank else None
+
 
 CHANNEL_LAST = Layouts.of("... D", loss=())
 
@@ -106,13 +111,14 @@ class TorchLayer:
         """Return the outputs, (N, D), for indices of (N,)."""
         if self.decode_indices is None:
             raise TypeError("this layer has no decode: declare one, or leave out the capability")
-        arranged = Arranged.of(self.layouts, (len(indices), 0), None)
+        leading = self.layouts.leading_of_indices(len(indices))
+        arranged = Arranged.of(self.layouts, (len(indices), 0), leading)
         order = arranged.order[:-1]
         grid = torch.as_tensor(np.array(indices, np.int64), device=self.device)
         lying = arranged.layouts.indices.arrange(grid.reshape([arranged.sizes[name] for name in order]), order)
         outputs = self.decode_indices(lying)
         dim = outputs.numel() // max(len(indices), 1)
-        return Arranged.of(self.layouts, (len(indices), dim), None).tokens(outputs)
+        return Arranged.of(self.layouts, (len(indices), dim), leading).tokens(outputs)
 
     def state(self) -> Mapping[str, Array]:
         """Return a copy of every parameter and buffer, by name; that of one that no state_dict holds says so."""
