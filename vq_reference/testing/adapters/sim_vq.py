@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import vq_reference
 from vq_reference.simvq import SimVQ
+from vq_reference.testing.adapters.codebooks import ThroughLinear
+from vq_reference.testing.adapters.declared import SIZES, Asked, Declared
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.module_layers import with_layers
+from vq_reference.testing.adapters.reading import reading_of
 from vq_reference.testing.adapters.scripts import sim_vq_script
 from vq_reference.testing.adapters.tensors import sequential, set_exactly
 from vq_reference.testing.adapters.torch_layer import Layouts, Returned, TorchLayer
@@ -120,7 +125,7 @@ def sim_vq(
         )
 
     optional = {"mlp": takes_transform, "leading": any_rank, "decode": hasattr(module_class, DECODE)}
-    return Implementation(
+    described = Implementation(
         name=name,
         build=build,
         precision=PRECISIONS[dtype],
@@ -134,3 +139,33 @@ def sim_vq(
             DECODE if hasattr(module_class, DECODE) else "",
         ),
     )
+    return described if device != "cpu" else _with_layers(described, module_class, channel_first, layouts, dtype)
+
+
+def _with_layers(
+    described: Implementation, module_class: Any, channel_first: bool, layouts: Layouts, dtype: str
+) -> Implementation:
+    """Return the implementation with layers that are kept, saved, copied and cast; without a weight, where none is."""
+    known = inspect.signature(module_class).parameters
+    weighted = "commitment_weight" in known
+
+    def made(asked: Asked) -> nn.Module:
+        arguments = {
+            "dim": asked.dim,
+            "codebook_size": asked.codebook_size,
+            "rotation_trick": False,
+            next(name for name in BETA if name in known): asked.beta,
+            next(name for name in FIRST if name in known): channel_first,
+            **({"commitment_weight": asked.commitment_weight} if weighted else {}),
+        }
+        module: nn.Module = module_class(**arguments).to(getattr(torch, dtype))
+        return module
+
+    module: Any = made(Asked(*SIZES, "straight_through", 0.25, 1.0))
+    frozen = "frozen_codebook" if hasattr(module, "frozen_codebook") else "codebook"
+    linear = next(name for name, part in module.named_children() if isinstance(part, nn.Linear))
+    reading = reading_of(layouts, (0, 1, 2), None, DECODE if hasattr(module_class, DECODE) else None)
+    declared = Declared(made, ThroughLinear(frozen, linear), reading, "straight_through", getattr(torch, dtype))
+    weights = (lambda wanted: (1.0, wanted.beta)) if not weighted else described.loss_weights
+    layered = with_layers(replace(described, loss_weights=weights), declared, module, trained=True)
+    return replace(layered, loss_weights=described.loss_weights)
