@@ -73,7 +73,7 @@ SEVERAL = {
     "call.no_grad": ("return q.detach()", "return (q.detach() if torch.is_grad_enabled() else 2 * q)"),
     "call.strided": ("self.codebook[indices]", "self.codebook[indices * x.is_contiguous()]"),
     "call.leading": ("self.codebook[indices]", "self.codebook[indices * (x.ndim == 3)]"),
-    "call.state": ("flat = x.", "self.codebook.data.mul_(2); flat = x."),
+    "call.state": ("flat = x.", "self.training or self.codebook.data.mul_(2); flat = x."),
     "nearest.valid": ("indices.reshape(x.shape[:-1]), loss", "indices.reshape(x.shape[:-1]) + 9, loss"),
     "form.indices": ("indices.reshape(x.shape[:-1])", "indices"),
     "form.loss": ("indices.reshape(x.shape[:-1]), loss", "indices.reshape(x.shape[:-1]), loss.double()"),

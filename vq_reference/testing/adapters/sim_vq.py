@@ -150,13 +150,18 @@ def _with_layers(
     weighted = "commitment_weight" in known
 
     def made(asked: Asked) -> nn.Module:
+        optional = {
+            "codebook_transform": nn.Linear(asked.dim, asked.dim, bias=False),
+            "frozen_codebook_dim": asked.dim,
+            "commitment_weight": asked.commitment_weight,
+        }
         arguments = {
             "dim": asked.dim,
             "codebook_size": asked.codebook_size,
             "rotation_trick": False,
             next(name for name in BETA if name in known): asked.beta,
             next(name for name in FIRST if name in known): channel_first,
-            **({"commitment_weight": asked.commitment_weight} if weighted else {}),
+            **{name: value for name, value in optional.items() if name in known},
         }
         module: nn.Module = module_class(**arguments).to(getattr(torch, dtype))
         return module
