@@ -118,7 +118,7 @@ def constructed_averagings(draw: st.DrawFn) -> Averaging:
 def subjects(
     draw: st.DrawFn,
     learning: Literal["any", "ema", "trained"] = "any",
-    metric: Literal["any", "euclidean"] = "any",
+    metric: Literal["any", "euclidean", "cosine"] = "any",
     parts: Literal["any", "plain", "heads"] = "any",
     averaging: st.SearchStrategy[Averaging] | None = None,
     tokens: tuple[int, int] = (1, 12),
@@ -147,7 +147,7 @@ def subjects(
         dim = heads * width + draw(st.sampled_from([-1, 1, 2]))
         project_in = Layer(draw(grids(heads * width, dim, most=1)), draw(grids(heads * width, most=1)))
         project_out = Layer(draw(grids(dim, heads * width, most=1)), draw(grids(dim, most=1)))
-    unit = metric == "any" and draw(_offered("cosine"))
+    unit = metric == "cosine" or (metric == "any" and draw(_offered("cosine")))
     event("cosine" if unit else "euclidean")
     layer = VectorQuantize(
         codes, heads, project_in, project_out, unit, way == "trained", "straight_through", draw(betas), draw(weights)

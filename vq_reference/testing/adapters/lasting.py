@@ -143,7 +143,7 @@ class LastingLayer(Protocol):
         ...
 
     def decode(self, indices: Array) -> Array:
-        """Return the outputs, (N, dim), for indices as a reply holds them."""
+        """Return the outputs for indices as a reply holds them: (N, dim), or in the shape that wrong code gives them."""
         ...
 
     def codes(self) -> Array:

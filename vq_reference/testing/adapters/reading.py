@@ -121,10 +121,11 @@ def call_declared(
 
 
 def decode_declared(module: Any, indices: Tensor, decode: Any, axis: int, leading: Any) -> Tensor:
-    """Decode indices, (1, T), as a module takes them; return the outputs, channels last."""
+    """Decode indices, (1, T), as a module takes them; return the outputs, (1, T, dim) where they lie as its output."""
     lying = indices.reshape([1 if each in ("1", "B") else indices.numel() for each in leading])
     outputs: Tensor = getattr(module, decode)(lying) if isinstance(decode, str) else decode(module, lying)
-    return outputs.movedim(axis, -1)
+    outputs = outputs.movedim(axis, -1)
+    return outputs.flatten(0, -2)[None] if outputs.ndim == lying.ndim + 1 else outputs
 
 
 def call_stack_declared(
