@@ -5,10 +5,9 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
-from vq_reference import nearest
 from vq_reference.testing import bounds, bounds_layer, bounds_state
 from vq_reference.testing.adapters.lasting import Use
-from vq_reference.testing.choice_of_heads import codes_of, heads_of, off
+from vq_reference.testing.choice_of_heads import codes_of, excesses, heads_of, off
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
 from vq_reference.testing.stacks import where_codes_lie
@@ -31,22 +30,6 @@ def require_straight_through(implementation):
     """Raise NotApplicable for a layer that declares other estimators alone: the bounds are of straight-through."""
     if "estimator" in implementation.offers and "estimator:straight_through" not in implementation.offers:
         raise NotApplicable(f"{implementation.name} declares no straight-through gradient")
-
-
-def excesses(layer, x, indices, u):
-    """Yield for each head how much farther, squared, tokens are from the chosen code than from the nearest, and bound.
-
-    Both (N,); bounded for the choice by the expanded square, for tokens and unit codes that are off themselves.
-    """
-    tokens, delta = heads_of(layer, x), off(layer, x, u)
-    for head in range(layer.heads):
-        codes, t = codes_of(layer, head), tokens[:, head]
-        distances = nearest.distances(t, codes)
-        best, least = distances.argmin(axis=1), distances.min(axis=1)
-        mine = distances[np.arange(len(t)), indices[:, head]]
-        shift = delta[:, head] + (bounds_state.unit(codes.shape[1], u) if layer.unit else 0.0)
-        bound = bounds.excess_by_expansion(t, codes[indices[:, head]], codes[best], u)
-        yield mine**2 - least**2, bound + 2 * shift * (mine + least) + 2 * shift**2
 
 
 @law("heads.nearest", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=st.booleans())
@@ -83,10 +66,9 @@ def test_with_the_cosine_metric_a_code_of_zero_is_chosen_where_every_other_point
     for head, (excess, bound) in enumerate(excesses(layer, subject.x, reply.indices, u)):
         codes, t = codes_of(layer, head), tokens[:, head]
         largest = (t @ codes[:-1].T).max(axis=1)
-        # half of what two squares of distances, at most 2, are off by: each by its expansion and by tokens and codes
+        # half of what two squares of distances, 2 at most, are off by, which is most for a code along or against a token
         shift = delta[:, head] + bounds_state.unit(codes.shape[1], u)
-        close = bounds.excess_by_expansion(t, codes[-1:], t, u) + bounds.excess_by_expansion(t, -t, t, u)
-        near = close + 4 * shift + shift**2
+        near = (bounds.excess_by_expansion(t, t, -t, u) + 8 * shift + 2 * shift**2) / 2
         judged = (largest < -near) | (largest > 0.5 + near)
         assert_within(f"excess of head {head}", np.where(judged, excess, 0.0), 0.0, bound)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from vq_reference import cosine, nearest
@@ -43,6 +45,23 @@ def lengths_of(layer: VectorQuantize, x: Array) -> Array:
 
 def _split(layer: VectorQuantize, rows: Array) -> Array:
     return rows.reshape(len(rows), layer.heads, layer.codes.shape[2])
+
+
+def excesses(layer: VectorQuantize, x: Array, indices: Array, u: float) -> Iterator[tuple[Array, Array]]:
+    """Yield for each head how much farther, squared, tokens are from the code chosen than from the nearest; its bound.
+
+    Both (N,). Bounded by `bounds.excess_by_expansion`, for tokens, and unit codes, that are themselves off by δ: a
+    square of a distance d is then off by 2dδ + δ². indices: (N, H), those that were chosen.
+    """
+    tokens, delta = heads_of(layer, x), off(layer, x, u)
+    for head in range(layer.heads):
+        codes, t = codes_of(layer, head), tokens[:, head]
+        distances = nearest.distances(t, codes)
+        best, least = distances.argmin(axis=1), distances.min(axis=1)
+        mine = distances[np.arange(len(t)), indices[:, head]]
+        shift = delta[:, head] + (bounds_state.unit(codes.shape[1], u) if layer.unit else 0.0)
+        bound = bounds.excess_by_expansion(t, codes[indices[:, head]], codes[best], u)
+        yield mine**2 - least**2, bound + 2 * shift * (mine + least) + 2 * shift**2
 
 
 def decided(layer: VectorQuantize, x: Array, u: float, moved: Array | float = 0.0) -> Array:

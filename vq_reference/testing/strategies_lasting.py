@@ -167,6 +167,26 @@ def subjects(
 
 
 @st.composite
+def whole_subjects(draw: st.DrawFn) -> Subject:
+    """Draw a plain layer of few or of some hundreds of codes, no two alike, and tokens, all of whole numbers up to 2.
+
+    Codes are all that there are, in the order of a seeded generator, or the first of them; a token is on a code, or has
+    one beside it or several, all at one distance.
+    """
+    ways = [way for way in ("trained", "ema") if way in offers.get()]
+    way = draw(st.sampled_from(ways)) if ways else "nothing"
+    width = draw(st.integers(2, 4))
+    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+    whole = np.stack(np.meshgrid(*[np.arange(-2.0, 3.0)] * width), axis=-1).reshape(-1, width)
+    size = draw(st.sampled_from([len(whole), 4, 8]))
+    event(f"{2 ** (size.bit_length() - 1)} codes and more")
+    layer = VectorQuantize(generator.permutation(whole)[None, :size], trained=way == "trained")
+    average = draw(averagings()) if way == "ema" else None
+    x = generator.permutation(whole)[: draw(sizes(16))]
+    return Subject(Wanted(layer, average, draw(_offered("channel_first"))), x)
+
+
+@st.composite
 def masks(draw: st.DrawFn, count: int) -> Array:
     """Draw a mask, (count,), of at least one token; all of them, or all but one, as well."""
     mask = np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)), dtype=bool)
