@@ -214,6 +214,24 @@ def stack_subjects(
 
 
 @st.composite
+def projected_stacks(draw: st.DrawFn) -> StackSubject:
+    """Draw a stack between projections, and tokens, (N, D + 1).
+
+    The projection in is a signed permutation, blind to one more channel, and a bias: what comes to the layers has no
+    rounding, and is decided as for a stack without.
+    """
+    subject = draw(stack_subjects())
+    count, width = subject.x.shape
+    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+    turn = np.eye(width)[generator.permutation(width)] * generator.choice([-1.0, 1.0], width)
+    bias = draw(grids(width, most=1))
+    project_in = Layer(np.hstack([turn, np.zeros((width, 1))]), bias)
+    project_out = Layer(draw(grids(width + 1, width, most=1)), draw(grids(width + 1, most=1)))
+    x = np.hstack([(subject.x - bias) @ turn, draw(grids(count, 1))])
+    return StackSubject(replace(subject.wanted, project_in=project_in, project_out=project_out), x)
+
+
+@st.composite
 def kept(draw: st.DrawFn, learning: Literal["any", "ema"] = "any") -> Subject | StackSubject:
     """Draw a layer, or a stack of them, whichever is offered, and tokens."""
     offered = offers.get()

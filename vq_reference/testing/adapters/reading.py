@@ -156,11 +156,12 @@ def call_stack_declared(
 
 
 def decode_stack_declared(module: Any, indices: Tensor, decode: Any, axis: int, leading: Any, layers: int) -> Tensor:
-    """Decode indices, (1, T, L), as a stack takes them; return the outputs, channels last."""
+    """Decode indices, (1, T, L), as a stack takes them; return the outputs, as `decode_declared`."""
     count = indices.shape[1]
     lying = indices.reshape(*(1 if each in ("1", "B") else count for each in leading), -1).movedim(-1, layers)
     outputs: Tensor = getattr(module, decode)(lying) if isinstance(decode, str) else decode(module, lying)
-    return outputs.movedim(axis, -1)
+    outputs = outputs.movedim(axis, -1)
+    return outputs.flatten(0, -2)[None] if outputs.ndim == lying.ndim else outputs
 
 
 def found_at(returned: Any, place: Any) -> Any:

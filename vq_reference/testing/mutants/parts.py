@@ -327,6 +327,23 @@ STACKED = (
         killed_by="stack.dropout",
     ),
     Mutant(
+        "straight-through-around-the-projections",
+        STACK,
+        replace="output = self.projections.leave(ESTIMATORS[self.estimator](tokens, quantized), valid).to(x.dtype)",
+        by="""output = self.projections.leave(quantized, valid).to(x.dtype)
+        output = ESTIMATORS[self.estimator](x, output)""",
+        why="the gradient goes from output to input past both projections, which get none",
+        killed_by="stack.projections",
+    ),
+    Mutant(
+        "stack-decodes-without-the-projection-out",
+        STACK,
+        replace="output = self.projections.leave(quantized, valid)\n",
+        by="output = quantized\n",
+        why="indices of a stack are decoded into the space of the codes",
+        killed_by="stack.projections",
+    ),
+    Mutant(
         "later-layers-move-without-gradients",
         STACK,
         replace=EACH,
