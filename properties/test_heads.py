@@ -66,7 +66,7 @@ def test_with_the_cosine_metric_a_code_of_zero_is_chosen_where_every_other_point
     for head, (excess, bound) in enumerate(excesses(layer, subject.x, reply.indices, u)):
         codes, t = codes_of(layer, head), tokens[:, head]
         largest = (t @ codes[:-1].T).max(axis=1)
-        # half of what two squares of distances, 2 at most, are off by, which is most for a code along or against a token
+        # half of what two squares of distances, of 2 at most, are off by: most for a code along or against a token
         shift = delta[:, head] + bounds_state.unit(codes.shape[1], u)
         near = (bounds.excess_by_expansion(t, t, -t, u) + 8 * shift + 2 * shift**2) / 2
         judged = (largest < -near) | (largest > 0.5 + near)
@@ -118,9 +118,7 @@ def test_the_gradient_goes_back_through_heads_metric_and_projections(implementat
     subject=subjects(),
     asks=st.booleans(),
 )
-def test_projections_and_codes_get_their_gradients_whether_or_not_the_input_asks_for_one(
-    implementation, subject, asks
-):
+def test_projections_and_codes_get_their_gradients_whether_or_not_the_input_asks_for_one(implementation, subject, asks):
     """Output and loss send projections and trained codes the gradient of the formula, behind a frozen encoder too."""
     require_straight_through(implementation)
     layer, begin, u = subject.layer, start(subject.x), implementation.precision.unit_roundoff

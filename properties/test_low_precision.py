@@ -97,8 +97,8 @@ LONG = 26  # steps after which less of a count is left than half of float16's sm
 def test_in_low_precision_a_code_that_no_token_chooses_stays_finite(implementation, subject, kind):
     """In float16, bfloat16 and under autocast a code that no token chooses for long is finite, as is the output.
 
-    Ñ ≥ ε·N/(N + Kε) > 0, |m| ≤ N·max|c, t|: the quotient is none of 0 by 0, and no longer than most·(1 + Kε/N). It is so
-    in any arithmetic in which neither N_k + ε nor its share of N becomes 0.
+    Ñ_k ≥ N_k·N/(N + Kε) and |m_k| ≤ N_k·max(|c|, |t|), so that |m_k/Ñ_k| ≤ max(|c|, |t|)·(1 + Kε/N), and Ñ_k > 0 by its
+    ε: a code becomes infinite or NaN only in an arithmetic in which Ñ_k is 0.
     """
     far = with_a_far_code(subject)
     layer = implementation.lasting.cast(implementation.lasting.build(far.wanted), kind)

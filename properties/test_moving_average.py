@@ -10,9 +10,9 @@ from vq_reference import ema
 from vq_reference.ema import Statistics
 from vq_reference.testing import bounds_state
 from vq_reference.testing.adapters.lasting import Averaging, Use, Wanted
+from vq_reference.testing.choice_of_heads import heads_of
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_within
-from vq_reference.testing.choice_of_heads import heads_of
 from vq_reference.testing.moving import FAR, batches, one_step, with_a_far_code
 from vq_reference.testing.strategies import NotApplicable
 from vq_reference.testing.strategies_lasting import MOST, MOST_CODES, constructed_averagings, kept, subjects

@@ -16,7 +16,6 @@ from vq_reference.testing.measure import assert_within
 from vq_reference.testing.stacks import residuals, rounding, stack_as_it_is
 from vq_reference.testing.strategies_lasting import StackSubject, Subject
 
-
 FAR = 64.0
 
 

@@ -147,7 +147,7 @@ class LastingLayer(Protocol):
         ...
 
     def decode(self, indices: Array) -> Array:
-        """Return the outputs for indices as a reply holds them: (N, dim), or in the shape that wrong code gives them."""
+        """Return the outputs for indices as a reply holds them: (N, dim), or as wrong code shapes them."""
         ...
 
     def codes(self) -> Array:

@@ -80,7 +80,7 @@ def called(
 
 
 def decoded(module: Any, decode: Any, indices: Any) -> Any:
-    """Return the outputs for indices (N, H), or (N, L) of a stack, in the shape that they have: (N, dim) in right code."""
+    """Return the outputs for indices (N, H), or (N, L) of a stack, as they are shaped: (N, dim) by right code."""
     chosen = torch.as_tensor(indices)
     lying = chosen.squeeze(-1) if chosen.shape[-1] == 1 and not hasattr(module, "layers") else chosen
     return array(decode(module, lying[None]))[0]

@@ -1,4 +1,4 @@
-"""What goes wrong where parts of a quantizer meet: projections, heads, metric, mask, averages, stacks, low precision."""
+"""What goes wrong where parts meet: projections, heads, metric, mask, averages, stacks and low precision."""
 
 from vq_reference.testing.mutants.mutant import Mutant
 
@@ -257,7 +257,7 @@ STATE = (
             self.__dict__.pop("kept_codes", None)
         else:
             codes = self.__dict__.setdefault("kept_codes", codes.detach())""",
-        why="codes that a gradient trains are kept in eval until the next call in training, not until a state is loaded",
+        why="codes that a gradient trains are kept in eval until training goes on, and not until a state is loaded",
         killed_by="state.loaded_over",
     ),
     Mutant(
