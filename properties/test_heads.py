@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
-from vq_reference.testing import bounds_layer
+from vq_reference.testing import bounds, bounds_layer, bounds_state
 from vq_reference.testing.adapters.lasting import Use
 from vq_reference.testing.choice_of_heads import codes_of, excesses, heads_of, off
 from vq_reference.testing.law import law
-from vq_reference.testing.measure import assert_within
+from vq_reference.testing.measure import assert_one_of, assert_within
+from vq_reference.testing.stacks import where_codes_lie
 from vq_reference.testing.strategies import NotApplicable
 from vq_reference.testing.strategies_lasting import modes, start, subjects
 
@@ -35,9 +36,41 @@ def require_straight_through(implementation):
 def test_each_head_chooses_its_nearest_code(implementation, subject, training):
     """Each head chooses the nearest code of its own codebook, by the declared metric, behind the projection."""
     _, reply, _, _ = called(implementation, subject, Use(training))
-    found = excesses(subject.layer, subject.x, reply.indices, implementation.precision.unit_roundoff)
-    for head, (excess, bound) in enumerate(found):
+    u = implementation.precision.unit_roundoff
+    for head, (excess, bound) in enumerate(excesses(subject.layer, subject.x, reply.indices, u)):
         assert_within(f"excess of head {head}", excess, 0.0, bound)
+
+
+@law(
+    "heads.zero_code",
+    level="should",
+    source="a vector of length zero has no direction",
+    needs=LASTING | {"cosine"},
+    subject=subjects(metric="cosine"),
+    training=modes(),
+)
+def test_with_the_cosine_metric_a_code_of_zero_is_chosen_where_every_other_points_away(
+    implementation, subject, training
+):
+    """With the cosine metric a code of zero is chosen where every other points away, and not by a token along a code.
+
+    Of c = t·ĉ, the largest of all other codes: by the cosine zero is chosen where c < 0, by the distance of directions
+    where 2 − 2c > 1. Either is right, so that tokens are judged with c < 0 or c > 1/2 alone, by more than rounding.
+    """
+    zero = np.zeros((len(subject.layer.codes), 1, subject.layer.codes.shape[2]))
+    layer = dataclasses.replace(subject.layer, codes=np.concatenate([subject.layer.codes, zero], axis=1))
+    wanted = dataclasses.replace(subject.wanted, layer=layer)
+    u = implementation.precision.unit_roundoff
+    reply = implementation.lasting.build(wanted)(subject.x, use=Use(training))
+    tokens, delta = heads_of(layer, subject.x), off(layer, subject.x, u)
+    for head, (excess, bound) in enumerate(excesses(layer, subject.x, reply.indices, u)):
+        codes, t = codes_of(layer, head), tokens[:, head]
+        largest = (t @ codes[:-1].T).max(axis=1)
+        # half of what two squares of distances, of 2 at most, are off by: most for a code along or against a token
+        shift = delta[:, head] + bounds_state.unit(codes.shape[1], u)
+        near = (bounds.excess_by_expansion(t, t, -t, u) + 8 * shift + 2 * shift**2) / 2
+        judged = (largest < -near) | (largest > 0.5 + near)
+        assert_within(f"excess of head {head}", np.where(judged, excess, 0.0), 0.0, bound)
 
 
 @law("heads.output", level="must", source=SOURCE, needs=LASTING, subject=subjects(), training=modes())
@@ -77,14 +110,63 @@ def test_the_gradient_goes_back_through_heads_metric_and_projections(implementat
     assert_within("gradient at x", at_x, expected.x, error.x)
 
 
+@law(
+    "heads.parameters",
+    level="must",
+    source=SOURCE + "; a frozen encoder's output asks for no gradient",
+    needs=LASTING,
+    subject=subjects(),
+    asks=st.booleans(),
+)
+def test_projections_and_codes_get_their_gradients_whether_or_not_the_input_asks_for_one(implementation, subject, asks):
+    """Output and loss send projections and trained codes the gradient of the formula, behind a frozen encoder too."""
+    require_straight_through(implementation)
+    layer, begin, u = subject.layer, start(subject.x), implementation.precision.unit_roundoff
+    made = implementation.lasting.build(subject.wanted)
+    state = made.state()
+    reached = made(subject.x, begin, Use(asks=asks)).reached.parameters
+    expected = layer.gradients(subject.x, begin.output, begin.losses[0])
+    heads = bounds_layer.heads_of(layer, subject.x, u)
+    at_hidden, error = bounds_layer.hidden_gradient(layer, heads, begin.output, begin.losses[0], u)
+    at_weights = bounds_layer.weights_gradient(heads, subject.x, at_hidden, error, begin.output, u)
+    for side, at_weight in zip(("project_in", "project_out"), at_weights, strict=True):
+        affine, gradient = getattr(layer, side), getattr(expected, side)
+        if affine is not None:
+            for part, bound in (("weight", at_weight[:, :-1]), ("bias", at_weight[:, -1])):
+                name = name_of(state, getattr(affine, part))
+                assert_gradient(name, reached, state, getattr(gradient, part), bound)
+    if layer.trained:
+        bound = bounds_layer.codes_gradient(layer, heads, begin.losses[0], u)
+        for name, lies in where_codes_lie(state, layer.codes).items():
+            for group, cut in lies.items():
+                found = np.zeros_like(state[name]) if reached.get(name) is None else reached[name]
+                assert_within(f"gradient at {name}", cut(found), expected.codes[group], bound[group])
+
+
+def name_of(state, values):
+    """Return the name of the parameter that holds these values, whatever axes of one entry lie behind them."""
+    found = (name for name, each in state.items() if each.size == values.size and len(each) == len(values))
+    name = next((name for name in found if np.array_equal(state[name].reshape(values.shape), values)), None)
+    if name is None:
+        raise NotApplicable("its projections are no parameters, but made of some")
+    return name
+
+
+def assert_gradient(name, reached, state, expected, bound):
+    arrived, shape = reached.get(name), state[name].shape
+    actual = np.zeros(shape) if arrived is None else arrived
+    assert_within(f"gradient at {name}", actual, expected.reshape(shape), bound.reshape(shape))
+
+
 @law("heads.decode", level="must", source=SOURCE, needs=LASTING | {"decode"}, subject=subjects())
 def test_decoding_gives_the_output_of_eval(implementation, subject):
-    """Decoding the indices gives the output that the layer gives in eval mode."""
+    """Decoding the indices gives the output that the layer gives in eval mode, in its shape."""
     layer, reply, _, error = called(implementation, subject, Use(training=False))
     u = implementation.precision.unit_roundoff
     size = np.abs(subject.x) + np.abs(reply.output) if subject.layer.project_out is None else 0.0
-    expected = subject.layer.forward(subject.x).output
-    assert_within("decoded", layer.decode(reply.indices), expected, error.output + u * size)
+    expected, decoded = subject.layer.forward(subject.x).output, layer.decode(reply.indices)
+    assert_one_of("shape of what is decoded", decoded.shape, [expected.shape])
+    assert_within("decoded", decoded, expected, error.output + u * size)
 
 
 @law(

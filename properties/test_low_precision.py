@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from vq_reference import nearest
 from vq_reference.testing import bounds, bounds_state
-from vq_reference.testing.adapters.lasting import Use
+from vq_reference.testing.adapters.lasting import Averaging, Use
 from vq_reference.testing.choice_of_heads import as_compared, codes_of, excesses, heads_of, off
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within, report
+from vq_reference.testing.moving import with_a_far_code
 from vq_reference.testing.precision import INTEGERS, PRECISIONS
-from vq_reference.testing.strategies_lasting import modes, start, subjects
+from vq_reference.testing.strategies_lasting import modes, start, subjects, whole_subjects
 
 SOURCE = "Higham, Accuracy and Stability of Numerical Algorithms, §3.1"
 KINDS = ("float16", "bfloat16", "autocast")
@@ -60,6 +61,50 @@ def test_in_low_precision_the_chosen_code_is_nearly_the_nearest(implementation, 
         report("rate of wrong codes", float(np.mean(excess > 0)))
         report("rate of wrong codes of a straightforward search", float(np.mean(naive > distances.min(axis=1))))
         assert_within(f"excess of head {head}", excess, 0.0, bound)
+
+
+@law("low.exact", level="should", source=SOURCE, needs=LOW | {"euclidean"}, subject=whole_subjects(), kind=kinds)
+def test_in_low_precision_a_choice_in_which_nothing_rounds_is_the_nearest(implementation, subject, kind):
+    """In float16, bfloat16 and under autocast small whole numbers have the nearest code, of some hundreds too.
+
+    With D ≤ 4 whole entries of at most 2, ‖x‖² + 2|x|·|c| + ‖c‖² ≤ 16 + 32 + 16: every product and partial sum, in any
+    order, is a whole number up to 64, and bfloat16 holds those up to 256. Roots of two such, n < m ≤ 64, are apart by
+    more than √m/(2m) ≥ 2u√m, u = 2⁻⁸, and so they are as far as they round. No search needs to err, and none may.
+    """
+    _, reply = called(implementation, subject, kind)
+    ((excess, _),) = excesses(subject.layer, subject.x, reply.indices, 0.0)
+    # squares of such distances are whole: what the roots left of that is the law's own
+    assert_within("excess of head 0", np.round(excess), 0.0, 0.0)
+
+
+# ε that a count of `CROWD` tokens takes below every number of float16, and that float16 holds by itself
+averaged = subjects("ema", "euclidean", "plain", st.just(Averaging(0.5, 2.0**-20)), tokens=(1, 4))
+CROWD = 64
+LONG = 26  # steps after which less of a count is left than half of float16's smallest number, 2⁻²⁴
+
+
+@law(
+    "low.dead_code",
+    level="should",
+    source="van den Oord et al., arXiv 1711.00937, A.1, with Laplace smoothing: no code divides by 0",
+    needs=LOW | {"ema", "smoothing"},
+    subject=averaged,
+    kind=kinds,
+)
+def test_in_low_precision_a_code_that_no_token_chooses_stays_finite(implementation, subject, kind):
+    """In float16, bfloat16 and under autocast a code that no token chooses for long is finite, as is the output.
+
+    Ñ_k ≥ N_k·N/(N + Kε) and |m_k| ≤ N_k·max(|c|, |t|), so that |m_k/Ñ_k| ≤ max(|c|, |t|)·(1 + Kε/N), and Ñ_k > 0 by its
+    ε: a code becomes infinite or NaN only in an arithmetic in which Ñ_k is 0.
+    """
+    far = with_a_far_code(subject)
+    layer = implementation.lasting.cast(implementation.lasting.build(far.wanted), kind)
+    x = np.tile(far.x, (CROWD, 1))
+    for _ in range(LONG):
+        reply = layer(x)
+    codes = layer.codes()
+    assert_within("finite codes", np.isfinite(codes), 1.0, 0.0)
+    assert_within("finite output", np.isfinite(reply.output), 1.0, 0.0)
 
 
 @law("low.output", level="should", source=SOURCE, needs=LOW, subject=subjects(), kind=kinds, training=modes())

@@ -1,7 +1,6 @@
 """Codes that are moving averages: the closed form, and what follows from it for each code."""
 
 import contextlib
-import dataclasses
 
 import numpy as np
 from hypothesis import assume
@@ -11,10 +10,12 @@ from vq_reference import ema
 from vq_reference.ema import Statistics
 from vq_reference.testing import bounds_state
 from vq_reference.testing.adapters.lasting import Averaging, Use, Wanted
+from vq_reference.testing.choice_of_heads import heads_of
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import LawBroken, assert_within
-from vq_reference.testing.moving import batches, one_step
-from vq_reference.testing.strategies_lasting import MOST_CODES, constructed_averagings, kept, subjects
+from vq_reference.testing.moving import FAR, batches, one_step, with_a_far_code
+from vq_reference.testing.strategies import NotApplicable
+from vq_reference.testing.strategies_lasting import MOST, MOST_CODES, constructed_averagings, kept, subjects
 from vq_reference.vector_quantize import VectorQuantize
 
 BEYOND = "what exceeds codes and tokens"
@@ -155,15 +156,6 @@ def test_an_unused_code_does_not_shrink_in_the_long_run(implementation, subject)
     assert_within("the unused code", layer.codes()[0, -1], expected, 100 * bound[0])
 
 
-def with_a_far_code(subject, count=1):
-    """Return the subject with one code more, which no token chooses, or with so many at one place."""
-    far = np.full((1, count, subject.layer.codes.shape[2]), FAR)
-    codes = np.concatenate([subject.layer.codes, far], axis=1)
-    layer = dataclasses.replace(subject.layer, codes=codes)
-    return dataclasses.replace(subject, wanted=dataclasses.replace(subject.wanted, layer=layer))
-
-
-FAR = 64.0
 # so small that it is felt by codes without tokens alone, which it keeps from 0/0: layers without ε are judged alike
 initialising = st.just(Averaging(0.5, 2.0**-20, 0.0, True))
 replacing = st.sampled_from([1.0, 2.0]).map(lambda below: Averaging(0.5, 0.0, below))
@@ -239,7 +231,7 @@ def until_replaced(layer, x, mask=None, dead=1):
     for _ in range(ENOUGH):
         layer(x, mask=mask)
         # further away than any token: an average of unchanged sums may round
-        if np.all(layer.codes()[0, -dead:] < FAR / 2):
+        if np.all(layer.codes()[:, -dead:] < FAR / 2):
             return True
     return False
 
@@ -262,6 +254,34 @@ def test_a_dead_code_is_replaced_by_a_token_of_the_batch(implementation, subject
 def assert_is_a_token(code, tokens):
     nearest = np.abs(tokens - code).max(axis=1).argmin()
     assert_within("code in the dead one's place", code, tokens[nearest], 0.0)
+
+
+@law(
+    "replace.parts",
+    level="must",
+    source=REPLACED,
+    needs=REPLACE,
+    subject=subjects("ema", "euclidean", "any", replacing, tokens=(MOST_CODES + 1, 12)),
+)
+def test_with_heads_and_projections_a_dead_code_is_replaced_by_a_token_of_its_own_codebook(implementation, subject):
+    """With heads and projections a dead code is replaced by a projected token, of a head that has its codebook."""
+    if not {"heads", "projections"} & implementation.offers:
+        raise NotApplicable(f"{implementation.name} offers neither heads nor projections")
+    far, u = with_a_far_code(subject), implementation.precision.unit_roundoff
+    tokens = heads_of(far.layer, far.x)
+    # at least FAR/2 + MOST away from the far code along every axis, and no more from any other: no token chooses it
+    assume(np.abs(tokens).max() <= FAR / 2 - MOST)
+    layer = implementation.lasting.build(far.wanted)
+    until_replaced(layer, far.x)
+    placed = layer.codes()[:, -1]
+    expected, bound = np.zeros_like(placed), np.zeros_like(placed)
+    error = bounds_state.affine(far.layer.project_in, far.x, u).reshape(tokens.shape)
+    for group, code in enumerate(placed):
+        its = slice(group, group + 1) if len(placed) > 1 else slice(None)
+        rows, off = (each[:, its].reshape(-1, len(code)) for each in (tokens, error))
+        nearest = np.abs(rows - code).max(axis=1).argmin()
+        expected[group], bound[group] = rows[nearest], off[nearest]
+    assert_within("the replaced code", placed, expected, bound)
 
 
 @law(

@@ -5,12 +5,12 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from vq_reference import loss, nearest
-from vq_reference.testing import bounds
+from vq_reference.testing import bounds, bounds_state
 from vq_reference.testing.adapters.lasting import Start, Use
 from vq_reference.testing.law import law
 from vq_reference.testing.measure import assert_one_of, assert_within
 from vq_reference.testing.stacks import codes_at, losses, residuals, rounding, where_codes_lie
-from vq_reference.testing.strategies_lasting import stack_subjects, start
+from vq_reference.testing.strategies_lasting import projected_stacks, stack_subjects, start
 
 SOURCE = "Zeghidour et al., SoundStream, arXiv 2107.03312, §III-C"
 STACK = {"stack"}
@@ -124,10 +124,44 @@ def test_each_layers_loss_trains_its_own_codes_and_no_others(implementation, sub
 def test_decoding_a_stack_sums_the_codes(implementation, subject):
     """Decoding the indices of a stack gives the sum of its layers' codes."""
     layer, reply, u = called(implementation, subject, Use(training=False))
-    expected = sum(codes_at(subject.wanted.stack, reply.indices))
-    assert_within(
-        "decoded", layer.decode(reply.indices), expected, rounding(subject.wanted.stack, subject.x, reply.indices, u)
-    )
+    expected, decoded = sum(codes_at(subject.wanted.stack, reply.indices)), layer.decode(reply.indices)
+    assert_one_of("shape of what is decoded", decoded.shape, [expected.shape])
+    assert_within("decoded", decoded, expected, rounding(subject.wanted.stack, subject.x, reply.indices, u))
+
+
+@law(
+    "stack.projections",
+    level="must",
+    source=SOURCE + "; Yu et al., arXiv 2110.04627, §3.2",
+    needs=STACK | {"stack:projections", "decode"},
+    subject=projected_stacks(),
+    training=st.booleans(),
+)
+def test_a_stack_has_its_estimator_between_its_projections(implementation, subject, training):
+    """Output and decoded indices are the projected sum of codes, and the gradient goes back through both projections.
+
+    The gradient is g W_out W_in: each term passes a sum over the output's width, the estimators, two roundings for each
+    of L, and a sum over D.
+    """
+    stack, entering, leaving = subject.wanted.stack, subject.wanted.project_in, subject.wanted.project_out
+    begin = start(subject.x, [0.0] * len(stack.codes))
+    layer, reply, u = called(implementation, subject, Use(training), begin)
+    hidden = subject.x @ entering.weight.T + entering.bias
+    q = sum(codes_at(stack, reply.indices))
+    expected = q @ leaving.weight.T + leaving.bias
+    # of Σq, and what becomes of it in the projection: a term of W_out passes a sum of D and the bias
+    off = rounding(stack, hidden, reply.indices, u) @ np.abs(leaving.weight).T
+    bound = bounds_state.affine(leaving, q, u) + off * (1 + bounds.gamma(q.shape[1] + 1, u))
+    assert_within("output", reply.output, expected, bound)
+    gain = implementation.lasting.stack_gain(len(stack.codes))
+    at_x = gain * begin.output @ leaving.weight @ entering.weight
+    size = gain * np.abs(begin.output) @ np.abs(leaving.weight) @ np.abs(entering.weight)
+    roundings = sum(leaving.weight.shape) + 2 * len(stack.codes)
+    arrived = np.zeros_like(at_x) if reply.reached.x is None else reply.reached.x
+    assert_within("gradient at x", arrived, at_x, bounds.gamma(roundings, u) * size)
+    decoded = layer.decode(reply.indices)
+    assert_one_of("shape of what is decoded", decoded.shape, [expected.shape])
+    assert_within("decoded", decoded, expected, bound)
 
 
 @law("stack.eval", level="must", source=SOURCE, needs=STACK, subject=stack_subjects(), with_grad=st.booleans())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,16 @@ from vq_reference.testing.choice_of_heads import heads_of, off
 from vq_reference.testing.measure import assert_within
 from vq_reference.testing.stacks import residuals, rounding, stack_as_it_is
 from vq_reference.testing.strategies_lasting import StackSubject, Subject
+
+FAR = 64.0
+
+
+def with_a_far_code(subject: Subject, count: int = 1) -> Subject:
+    """Return the subject with one code more in each codebook, which no token chooses, or with so many at one place."""
+    groups, _, width = subject.layer.codes.shape
+    codes = np.concatenate([subject.layer.codes, np.full((groups, count, width), FAR)], axis=1)
+    layer = replace(subject.layer, codes=codes)
+    return replace(subject, wanted=replace(subject.wanted, layer=layer))
 
 
 @dataclass(frozen=True)

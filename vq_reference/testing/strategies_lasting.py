@@ -143,7 +143,7 @@ def constructed_averagings(draw: st.DrawFn) -> Averaging:
 def subjects(
     draw: st.DrawFn,
     learning: Literal["any", "ema", "trained"] = "any",
-    metric: Literal["any", "euclidean"] = "any",
+    metric: Literal["any", "euclidean", "cosine"] = "any",
     parts: Literal["any", "plain", "heads"] = "any",
     averaging: st.SearchStrategy[Averaging] | None = None,
     tokens: tuple[int, int] = (1, 12),
@@ -176,7 +176,7 @@ def subjects(
     by_direction = "euclidean" not in offers.get() and "cosine" not in offers.get()
     if by_direction and metric == "euclidean":
         raise NotApplicable("it chooses by direction, and the law is about Euclidean distances")
-    unit = metric == "any" and drawn("cosine")
+    unit = metric == "cosine" or (metric == "any" and drawn("cosine"))
     event("cosine" if unit or by_direction else "euclidean")
     wanted = VectorQuantize(
         codes, heads, project_in, project_out, unit, way == "trained", "straight_through", draw(betas), draw(weights)
@@ -220,6 +220,28 @@ def modes(draw: st.DrawFn) -> bool:
 
 
 @st.composite
+def whole_subjects(draw: st.DrawFn) -> Subject:
+    """Draw a plain layer of few or of some hundreds of codes, no two alike, and tokens, all of whole numbers up to 2.
+
+    Codes are all that there are, in the order of a seeded generator, or the first of them; a token is on a code, or has
+    one beside it or several, all at one distance.
+    """
+    if given_sizes.get():
+        raise NotApplicable("it is an instance, and the law varies the sizes of the codebook")
+    ways = [way for way in ("trained", "ema") if way in offers.get()]
+    way = draw(st.sampled_from(ways)) if ways else "nothing"
+    width = draw(st.integers(2, 4))
+    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+    whole = np.stack(np.meshgrid(*[np.arange(-2.0, 3.0)] * width), axis=-1).reshape(-1, width)
+    size = draw(st.sampled_from([len(whole), 4, 8]))
+    event(f"{2 ** (size.bit_length() - 1)} codes and more")
+    layer = VectorQuantize(generator.permutation(whole)[None, :size], trained=way == "trained")
+    average = draw(averagings()) if way == "ema" else None
+    x = generator.permutation(whole)[: draw(sizes(16))]
+    return Subject(Wanted(layer, average, draw(_offered("channel_first"))), x, meaning.get())
+
+
+@st.composite
 def masks(draw: st.DrawFn, count: int) -> Array:
     """Draw a mask, (count,), of at least one token; all of them, or all but one, as well."""
     mask = np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)), dtype=bool)
@@ -244,6 +266,24 @@ def stack_subjects(
     x = x[sure(stack, x, precision.get().unit_roundoff)]
     assume(len(x))
     return StackSubject(WantedStack(stack, layer_dropout, draw(averagings()) if moves else None), x)
+
+
+@st.composite
+def projected_stacks(draw: st.DrawFn) -> StackSubject:
+    """Draw a stack between projections, and tokens, (N, D + 1).
+
+    The projection in is a signed permutation, blind to one more channel, and a bias: what comes to the layers has no
+    rounding, and is decided as for a stack without.
+    """
+    subject = draw(stack_subjects())
+    count, width = subject.x.shape
+    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+    turn = np.eye(width)[generator.permutation(width)] * generator.choice([-1.0, 1.0], width)
+    bias = draw(grids(width, most=1))
+    project_in = Layer(np.hstack([turn, np.zeros((width, 1))]), bias)
+    project_out = Layer(draw(grids(width + 1, width, most=1)), draw(grids(width + 1, most=1)))
+    x = np.hstack([(subject.x - bias) @ turn, draw(grids(count, 1))])
+    return StackSubject(replace(subject.wanted, project_in=project_in, project_out=project_out), x)
 
 
 @st.composite

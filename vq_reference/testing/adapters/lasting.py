@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from vq_reference.arguments import Array
+from vq_reference.codebook import Layer
 from vq_reference.ema import Statistics
 from vq_reference.residual import ResidualStack
 from vq_reference.vector_quantize import VectorQuantize
@@ -42,6 +43,7 @@ LASTING = {
     "stack:frozen": "a residual stack of codes that no gradient trains",
     "stack:trained": "a residual stack of codes that a gradient trains",
     "stack:ema": "a residual stack of codes that are moving averages",
+    "stack:projections": "a residual stack between a projection in and a projection out",
     "layer_dropout": "a residual stack that drops layers in training",
     "ranks": "a codebook that processes share",
     "ranks_equal_one": "processes that are as one with the whole batch",
@@ -77,12 +79,14 @@ class Wanted:
 class WantedStack:
     """The stack that a law asks for: its layers' codes and weights; whether it drops layers in training.
 
-    averaging: None for codes that stay where they are, moving averages too.
+    averaging: None for codes that stay where they are, moving averages too. project_in, project_out: around the stack.
     """
 
     stack: ResidualStack
     layer_dropout: bool = False
     averaging: Averaging | None = None
+    project_in: Layer | None = None
+    project_out: Layer | None = None
 
 
 class Start(NamedTuple):
@@ -145,7 +149,7 @@ class LastingLayer(Protocol):
         ...
 
     def decode(self, indices: Array) -> Array:
-        """Return the outputs, (N, dim), for indices as a reply holds them."""
+        """Return the outputs for indices as a reply holds them: (N, dim), or as wrong code shapes them."""
         ...
 
     def codes(self) -> Array:

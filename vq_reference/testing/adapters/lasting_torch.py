@@ -88,7 +88,7 @@ class LastingTorch:
         return Reply(given["output"], given["indices"], given["losses"], reached, given["dtypes"], given["shapes"])
 
     def decode(self, indices: Array) -> Array:
-        """Return the outputs, (N, dim)."""
+        """Return the outputs, (N, dim), or in the shape that wrong code gives them."""
         if self.access.decode is None:
             raise TypeError("this layer has no decode: declare one, or leave out the capability")
         decoded: Array = plain.decoded(self.module, self.access.decode, indices)

@@ -59,7 +59,8 @@ def called(
     }
     if start is None:
         return reply
-    reached = {"x": entering, **{name: p for name, p in module.named_parameters() if p.requires_grad}}
+    reply["gradient at x"] = None  # as it stays where x does not ask for one
+    reached = {name: each for name, each in [("x", entering), *module.named_parameters()] if each.requires_grad}
     at_output = torch.as_tensor(start[0]).reshape(output.shape).to(output.dtype)
     at_losses = torch.as_tensor(start[1]).to(losses.dtype)
     ends = [end for end in ((output, at_output), (losses.reshape(-1), at_losses)) if end[0].requires_grad]
@@ -79,10 +80,10 @@ def called(
 
 
 def decoded(module: Any, decode: Any, indices: Any) -> Any:
-    """Return the outputs, (N, dim), for indices (N, H), or (N, L) of a stack."""
+    """Return the outputs for indices (N, H), or (N, L) of a stack, as they are shaped: (N, dim) by right code."""
     chosen = torch.as_tensor(indices)
     lying = chosen.squeeze(-1) if chosen.shape[-1] == 1 and not hasattr(module, "layers") else chosen
-    return array(decode(module, lying[None])).reshape(len(indices), -1)
+    return array(decode(module, lying[None]))[0]
 
 
 def array(tensor: Any) -> Any:

@@ -57,7 +57,10 @@ LASTS = {
     *("separate_codebooks", "projections", "projection_bias", "cosine", "channel_first", "mask", "lengths"),
     *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64", "checkpoint"),
 }
-STACKS = {"stack", "stack:frozen", "stack:trained", "stack:ema", "layer_dropout", "quiet_without_grad"}
+STACKS = {
+    *("stack", "stack:frozen", "stack:trained", "stack:ema", "stack:projections", "layer_dropout"),
+    "quiet_without_grad",
+}
 VERSIONS = {"vq-reference": vq_reference.__version__, "torch": torch.__version__}
 
 
@@ -136,12 +139,17 @@ def module_of(wanted: Wanted, dtype: torch.dtype = torch.float32) -> nn.Module:
         return module
     for codebook, codes in zip(module.codebooks, layer.codes, strict=True):
         cast(Any, codebook).place(torch.as_tensor(codes).to(dtype))
+    _place_projections(module, layer)
+    return module
+
+
+def _place_projections(module: Any, wanted: Any) -> None:
+    """Set project_in and project_out of a layer or a stack, where they are wanted."""
     for name in ("project_in", "project_out"):
-        affine, linear = getattr(layer, name), getattr(module.projections, name)
+        affine, linear = getattr(wanted, name), getattr(module.projections, name)
         if affine is not None:
             set_exactly(linear.weight, affine.weight)
             set_exactly(linear.bias, affine.bias)
-    return module
 
 
 def _call(module: Any, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Given:
@@ -180,8 +188,12 @@ def build_stack(wanted: WantedStack) -> LastingLayer:
     settings = {"trained": stack.trained, "beta": stack.beta, "commitment_weight": stack.commitment_weight}
     layers = [module_of(Wanted(_oracle(codes[None], **settings), wanted.averaging)) for codes in stack.codes]
     module = ResidualQuantizer(
-        cast(Any, layers), estimator=cast(Any, stack.estimator), layer_dropout=wanted.layer_dropout
+        cast(Any, layers),
+        dim=None if wanted.project_in is None else wanted.project_in.weight.shape[1],
+        estimator=cast(Any, stack.estimator),
+        layer_dropout=wanted.layer_dropout,
     )
+    _place_projections(module, wanted)
     return LastingTorch(module, STACK)
 
 

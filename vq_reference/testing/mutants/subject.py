@@ -23,6 +23,7 @@ from vq_reference.testing.mutants import (
     low_precision,
     masks,
     moving_average,
+    parts,
     ranks,
     rotation,
     stack,
@@ -37,11 +38,15 @@ Given = TypeVar("Given")
 
 TABLES = (rotation, estimators, loss, transform, choice, call)
 # faults of layers that outlive a call
-LASTING_TABLES = (state, moving_average, masks, heads, low_precision, stack, stack_state, compiled, directional, ranks)
+LASTING_TABLES = (
+    *(state, moving_average, masks, heads, low_precision, stack, stack_state, compiled, directional, ranks),
+    parts,
+)
 LASTING_MUTANTS: dict[str, Mutant] = {mutant.name: mutant for table in LASTING_TABLES for mutant in table.MUTANTS}
 AUXILIARY_MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in auxiliary.MUTANTS}
 MUTANTS: dict[str, Mutant] = {
     **{mutant.name: mutant for table in TABLES for mutant in table.MUTANTS},
+    **{mutant.name: mutant for mutant in parts.OF_ONE_CALL},
     **LASTING_MUTANTS,
     **AUXILIARY_MUTANTS,
 }

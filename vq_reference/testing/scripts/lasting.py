@@ -13,7 +13,7 @@ from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.adapters.vector_quantize import build, build_stack
 from vq_reference.testing.measure import LawBroken, NoneOfThose
 from vq_reference.testing.scripts.replay import Replay
-from vq_reference.testing.scripts.replay_values import OF_A_REPLY, compared
+from vq_reference.testing.scripts.replay_values import compared, form
 from vq_reference.testing.scripts.text import BROKEN, COMPARE, HOLDS, NO_EXCEPTION, ONE_OF, Ran, run
 from vq_reference.testing.trace import Trace
 
@@ -54,8 +54,7 @@ def _ends(replay: Replay, error: Exception) -> Iterator[str]:
         for actual, expected in compared(replay, error):
             numbers = {"expected": expected or exactly(error.expected), "bound": bound, "what": error.what}
             yield COMPARE.format(actual=actual, rows="", **numbers)
-    elif isinstance(error, NoneOfThose) and error.what in OF_A_REPLY and replay.replies:
-        actual = OF_A_REPLY[error.what].format(replay.replies[-1])
+    elif isinstance(error, NoneOfThose) and (actual := form(replay, error.what)):
         yield ONE_OF.format(actual=actual, allowed=error.allowed, what=error.what)
     elif isinstance(error, AssertionError):
         raise NoScript("what the law compares is no value of a step")

@@ -35,6 +35,8 @@ OF_A_REPLY = {
     "number of dropped layers": "int(({}['indices'] < 0).all(axis=0).sum())",
 }
 
+SHAPE_DECODED = "shape of what is decoded"
+
 Selection = tuple[str, Callable[[Array], Array]]
 
 
@@ -45,6 +47,16 @@ def kind_of(what: str) -> str:
     ('output', 'gradient at x')
     """
     return next((kind for pattern, kind in KINDS.items() if re.fullmatch(pattern, what)), what)
+
+
+def form(replay: Replay, what: str) -> str:
+    """Return the expression for what has no distance: of the last reply, or of what was decoded last; "" for no such.
+
+    what: as the law calls it.
+    """
+    if what == SHAPE_DECODED:
+        return next((f"{value.text}.shape" for value in reversed(replay.values) if value.kind == "decoded"), "")
+    return OF_A_REPLY[what].format(replay.replies[-1]) if what in OF_A_REPLY and replay.replies else ""
 
 
 def compared(replay: Replay, error: LawBroken) -> Iterator[tuple[str, str]]:
