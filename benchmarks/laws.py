@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.adapters.implementation import Implementation, Wrapped
 from vq_reference.testing.catalogue import laws
 from vq_reference.testing.judge import judge
 from vq_reference.testing.targets import implementation_of
@@ -63,19 +63,15 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Timed:
+class Timed(Wrapped):
     """A layer whose methods are timed."""
 
     layer: Any
     clock: Clock
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the layer."""
-        return self.clock.inside(self.layer)(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.layer, name)
-        return self.clock.inside(found) if callable(found) else found
+    def around(self, method: str, do: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """Return what the layer's method gives."""
+        return self.clock.inside(do)(*given, **named)
 
 
 def bare(value: Any) -> Any:

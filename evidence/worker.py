@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from typing import Any
-
-import torch
 
 from vq_reference.testing.own_process import in_own_process
 from vq_reference.testing.releases import Release, fetch
@@ -26,10 +22,7 @@ def ask(release: str | None, task: str, settings: Sequence[dict[str, Any]]) -> A
 
 
 def _answers(subject: Subject, task: str, settings: Sequence[dict[str, Any]]) -> list[Any]:
-    # small arrays: a second thread costs more than it brings
-    torch.set_num_threads(1)
-    # whatever an implementation prints is not part of the page
-    with redirect_stdout(io.StringIO()), implementation(subject) as SimVQ:
+    with implementation(subject) as SimVQ:
         return [_tasks()[task](SimVQ, **setting) for setting in settings]
 
 

@@ -78,6 +78,16 @@ def test_nothing_that_is_installed_imports_a_test_of_this_project(path):
     assert not imports(path, "tests")
 
 
+def test_the_torch_modules_check_each_kind_of_argument_in_one_place():
+    raised = [
+        ast.dump(node.exc)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Raise) and node.exc
+    ]
+    assert sorted(set(raised)) == sorted(raised)
+
+
 def test_importing_the_oracle_loads_no_torch_and_no_test_tool():
     modules = " ".join(module_of(path) for path in CORE)
     program = (

@@ -1,13 +1,22 @@
 """Every mutant is killed by the law that it names, every law kills one, and a mutant leaves nothing behind."""
 
+import copy
 import sys
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pytest
 
+from vq_reference.testing.adapters.implementation import Wrapped
+from vq_reference.testing.adapters.lasting import Averaging, Use, Wanted
+from vq_reference.testing.adapters.vector_quantize import vector_quantize
 from vq_reference.testing.catalogue import laws
 from vq_reference.testing.mutants import MUTANTS, Mutant, implementation_of_mutant
 from vq_reference.testing.mutants.kill import first_failure
+from vq_reference.testing.trace import Trace
 from vq_reference.testing.verdict import Verdict
+from vq_reference.vector_quantize import VectorQuantize
 
 LAWS = laws()
 # laws that start processes, and so have their tests with those that do
@@ -173,3 +182,46 @@ def test_the_operator_behind_the_nearest_code_runs_the_changed_line():
         assert nearest(x, codes).tolist() == [1, 1]
         assert torch.ops.vq_reference.nearest(x, codes).tolist() == [1, 1]
     assert nearest(x, codes).tolist() == [1, 0]
+
+
+@dataclass(frozen=True)
+class Noting(Wrapped):
+    layer: Any
+    noted: list
+
+    def around(self, method, do, *given, **named):
+        self.noted.append(method)
+        return do(*given, **named)
+
+
+def test_a_wrapped_layer_has_the_methods_and_attributes_of_the_other():
+    class Layer:
+        size = 3
+
+        def __call__(self, x, scale=1):
+            return scale * x
+
+        def decode(self, indices):
+            return -indices
+
+    layer = Noting(Layer(), [])
+    assert (layer(2, scale=5), layer.decode(7), layer.size) == (10, -7, 3)
+    assert layer.noted == ["call", "decode"]
+    assert not hasattr(layer, "step")
+    assert copy.copy(layer).layer is layer.layer
+
+
+def test_what_is_done_with_a_layer_is_noted_by_the_names_of_the_interface_as_it_was_given():
+    trace = Trace()
+    layer = trace.watch(vector_quantize().lasting).build(Wanted(VectorQuantize(np.eye(2)[None]), Averaging()))
+    x = np.eye(2)
+    reply = layer(x, use=Use(salt=1))
+    x[:] = 0
+    layer.decode(indices=reply.indices)
+    built, called, decoded = trace.steps
+    assert (built.did, built.made, called.did, called.layers, decoded.did) == ("build", 0, "call", (0,), "decode")
+    assert called.gave is reply
+    assert list(called.given) == ["x", "start", "use", "mask", "lengths"]
+    assert called.given["x"].tolist() == [[1, 0], [0, 1]]
+    assert (called.given["use"], called.given["mask"]) == (Use(salt=1), None)
+    assert list(decoded.given) == ["indices"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 
 import numpy as np
 import pytest
@@ -87,9 +88,13 @@ def test_of_processes_of_which_one_dies_none_is_left_waiting(tmp_path, monkeypat
         ranks.together(functools.partial(implementation_of, f"{tmp_path}/own_ranks.py:adapter"), [TRAINING])
 
 
+def _stay(*given):
+    time.sleep(600)
+
+
 def test_processes_that_wait_for_ever_are_ended_in_time(monkeypatch):
     monkeypatch.setattr(ranks, "LIMIT", 1.0)
-    monkeypatch.setattr(ranks, "ONE", "import time; time.sleep(600)")
+    monkeypatch.setattr(ranks, "take_part", _stay)
     with pytest.raises(AssertionError, match="2 processes do not end within 1 s"):
         ranks.together(functools.partial(implementation_of, "reference.oracle"), [TRAINING])
 

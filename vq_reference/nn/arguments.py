@@ -34,10 +34,21 @@ def require_one_of(name: str, value: str, choices: Collection[str]) -> None:
         raise ValueError(f"{name} is {value!r}: expected one of {', '.join(map(repr, choices))}")
 
 
+def require_floating(name: str, value: Tensor) -> None:
+    """Raise TypeError unless `value` has a floating dtype."""
+    if not value.dtype.is_floating_point:
+        raise TypeError(f"{name} has dtype {value.dtype}: expected a floating dtype")
+
+
+def require_integers(name: str, value: Tensor, what: str) -> None:
+    """Raise TypeError unless `value` has an integer dtype; what: they are, for the message."""
+    if value.dtype.is_floating_point or value.dtype.is_complex or value.dtype == torch.bool:
+        raise TypeError(f"{name} has dtype {value.dtype}: expected an integer dtype, {what}")
+
+
 def require_indices(indices: Tensor) -> None:
     """Raise TypeError unless `indices` has an integer dtype."""
-    if indices.dtype.is_floating_point or indices.dtype.is_complex or indices.dtype == torch.bool:
-        raise TypeError(f"indices has dtype {indices.dtype}: expected an integer dtype, as forward returns")
+    require_integers("indices", indices, "as forward returns")
 
 
 def require_tokens(x: Tensor, dim: int, channel_first: bool) -> None:

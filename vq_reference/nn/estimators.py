@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vq_reference.nn.arguments import require_floating
+
 
 def straight_through(x: Tensor, q: Tensor) -> Tensor:
     """Return q with J = I: the decoder's gradient g is handed to x as it is.
@@ -163,8 +165,7 @@ def _polar(v: Tensor) -> _Polar:
 
 
 def _require_alike(x: Tensor, q: Tensor) -> None:
-    if not x.dtype.is_floating_point:
-        raise TypeError(f"x has dtype {x.dtype}: expected a floating dtype")
+    require_floating("x", x)
     if x.shape != q.shape or x.dtype != q.dtype:
         raise ValueError(
             f"q is {tuple(q.shape)} {q.dtype}, x is {tuple(x.shape)} {x.dtype}: expected the same shape and dtype, "

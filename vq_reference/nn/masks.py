@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vq_reference.nn.arguments import require_integers
+
 
 def valid_tokens(x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor:
     """Return a bool for each token, (...): True for a token, False for padding; all True without mask and lengths.
@@ -31,8 +33,7 @@ def valid_tokens(x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tens
 
 
 def _within(x: Tensor, lengths: Tensor) -> Tensor:
-    if lengths.dtype.is_floating_point or lengths.dtype.is_complex or lengths.dtype == torch.bool:
-        raise TypeError(f"lengths has dtype {lengths.dtype}: expected an integer dtype, tokens in each sequence")
+    require_integers("lengths", lengths, "tokens in each sequence")
     if x.ndim != 3 or lengths.shape != x.shape[:1]:
         raise ValueError(
             f"lengths has shape {tuple(lengths.shape)}, x (channels last) {tuple(x.shape)}: expected (B,) and (B, T, D)"

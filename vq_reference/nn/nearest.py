@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vq_reference.nn.arguments import require_floating
+
 CHUNK = 2**21
 """Entries of the largest intermediate (8 MiB in float32): memory grows with tokens + codes, not with their product."""
 
@@ -33,8 +35,7 @@ def nearest(x: Tensor, codes: Tensor) -> Tensor:
     tensor([ 1,  0, -1])
     """
     for name, value in (("x", x), ("codes", codes)):
-        if not value.dtype.is_floating_point:
-            raise TypeError(f"{name} has dtype {value.dtype}: expected a floating dtype")
+        require_floating(name, value)
     if x.ndim != 2 or codes.ndim != 2 or x.shape[1] != codes.shape[1]:
         raise ValueError(f"x is {tuple(x.shape)}, codes is {tuple(codes.shape)}: expected (N, D) and (K, D)")
     if codes.numel() == 0:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
+from vq_reference.nn import arguments
 from vq_reference.nn.estimators import rotate, straight_through
 from vq_reference.nn.nearest import nearest
-
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class SimVQ(nn.Module):
@@ -56,9 +53,9 @@ class SimVQ(nn.Module):
         super().__init__()
         frozen_dim = dim if frozen_codebook_dim is None else frozen_codebook_dim
         for name, size in (("dim", dim), ("codebook_size", codebook_size), ("frozen_codebook_dim", frozen_dim)):
-            _require_size(name, size)
-        _require_weight("input_to_quantize_commit_loss_weight", input_to_quantize_commit_loss_weight)
-        _require_weight("commitment_weight", commitment_weight)
+            arguments.require_size(name, size)
+        arguments.require_weight("input_to_quantize_commit_loss_weight", input_to_quantize_commit_loss_weight)
+        arguments.require_weight("commitment_weight", commitment_weight)
 
         frozen = torch.randn(codebook_size, frozen_dim) * frozen_dim**-0.5
         frozen = frozen if init_fn is None else init_fn(frozen)
@@ -101,8 +98,7 @@ class SimVQ(nn.Module):
         was not finite, gives a row of NaN. The gradient reaches the transform.
         Raises TypeError for indices that are not integers, IndexError for one that is codebook_size or more.
         """
-        if indices.dtype.is_floating_point or indices.dtype.is_complex or indices.dtype == torch.bool:
-            raise TypeError(f"indices has dtype {indices.dtype}: expected an integer dtype, as forward returns")
+        arguments.require_indices(indices)
         codes = _look_up(self.codebook, indices)
         return codes.movedim(-1, 1) if self.channel_first else codes
 
@@ -121,7 +117,7 @@ class SimVQ(nn.Module):
         A token with a NaN or an infinity gets a row of NaN, index −1, and makes the loss NaN.
         Raises TypeError when x is no floating tensor, ValueError when its rank or width is wrong.
         """
-        self._require_input(x)
+        arguments.require_tokens(x, self.dim, self.channel_first)
         x = x.movedim(1, -1) if self.channel_first else x
         codebook = self.codebook
         dtype = torch.promote_types(x.dtype, codebook.dtype)
@@ -140,16 +136,6 @@ class SimVQ(nn.Module):
         output = estimator(x.to(dtype), q.to(dtype).reshape(x.shape))
         return output.movedim(-1, 1) if self.channel_first else output, indices.reshape(x.shape[:-1]), loss
 
-    def _require_input(self, x: Tensor) -> None:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"x is a {type(x).__name__}: expected a torch.Tensor")
-        if x.dtype not in DTYPES:
-            raise TypeError(f"x has dtype {x.dtype}: expected one of {', '.join(map(str, DTYPES))}")
-        axis, form = (1, "(B, dim, ...)") if self.channel_first else (-1, "(..., dim)")
-        if x.ndim < 2 or x.shape[axis] != self.dim:
-            hint = " (channel_first says on which axis the channels lie)" if self.dim in x.shape[1:] else ""
-            raise ValueError(f"x has shape {tuple(x.shape)}: expected {form} with dim = {self.dim}{hint}")
-
 
 def _look_up(codes: Tensor, indices: Tensor) -> Tensor:
     """Return codes[indices], and a row of NaN for an index below 0: (K, D) and (...) give (..., D)."""
@@ -160,17 +146,3 @@ def _look_up(codes: Tensor, indices: Tensor) -> Tensor:
 def _mean_square(a: Tensor, b: Tensor) -> Tensor:
     """Return mean((a − b)²) over all entries, and 0, not 0/0, when there are none."""
     return nn.functional.mse_loss(a, b, reduction="sum") / max(a.numel(), 1)
-
-
-def _require_size(name: str, size: int) -> None:
-    if not isinstance(size, int):
-        raise TypeError(f"{name} is {size!r}: expected an integer")
-    if size < 1:
-        raise ValueError(f"{name} is {size}: expected at least 1")
-
-
-def _require_weight(name: str, weight: float) -> None:
-    if not isinstance(weight, Real):
-        raise TypeError(f"{name} is {weight!r}: expected a number")
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"{name} is {weight}: expected a finite number, 0 or more")

@@ -11,7 +11,7 @@ import numpy as np
 from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.auxiliary import TERMS
-from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Form, Implementation, Layer
+from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Form, Implementation, Layer, Wrapped
 from vq_reference.testing.theirs import theirs
 from vq_reference.testing.trace import Trace
 
@@ -92,7 +92,7 @@ class Border:
     def watch(self, implementation: Implementation) -> Implementation:
         """Return the implementation, whose layers note here how they are called."""
 
-        def build(reference: SimVQ) -> Layer:
+        def build(reference: SimVQ) -> Any:
             self.reference, self.built = reference, self.built + 1
             with theirs():
                 return _Watched(implementation.build(reference), reference, self.built, self)
@@ -113,7 +113,7 @@ class Border:
 
 
 @dataclass
-class _Watched:
+class _Watched(Wrapped):
     layer: Layer
     reference: SimVQ
     number: int
@@ -145,6 +145,3 @@ class _Watched:
         self.reference = reference
         self.border.steps.append(Stepped(reference, self.number))
         self.layer.step(reference)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.layer, name)

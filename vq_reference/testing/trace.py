@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from vq_reference.arguments import Array
-from vq_reference.ema import Statistics
-from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, Start, Use, Wanted, WantedStack
+from vq_reference.testing.adapters.implementation import Wrapped
+from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Wanted, WantedStack
 from vq_reference.testing.theirs import theirs
 
-T = TypeVar("T")
 TOGETHER = "together"
+# what the methods of a layer take, by the names in `Step.did`
+PARAMETERS = {
+    "call": inspect.signature(LastingLayer.__call__),
+    **{name: inspect.signature(getattr(LastingLayer, name)) for name in ("decode", "codes", "statistics", "state")},
+}
 
 
 @dataclass
@@ -109,40 +113,24 @@ class Again:
 
 
 @dataclass(frozen=True)
-class _Watched:
+class _Watched(Wrapped):
     """A layer that notes what is done with it."""
 
     layer: LastingLayer
     number: int
     trace: Trace
 
-    def __call__(
-        self,
-        x: Array,
-        start: Start | None = None,
-        use: Use = Use(),
-        mask: Array | None = None,
-        lengths: Array | None = None,
-    ) -> Reply:
-        given = {"x": np.array(x), "start": start, "use": use, "mask": mask, "lengths": lengths}
-        return self._noted("call", lambda: self.layer(x, start, use, mask, lengths), given)
-
-    def decode(self, indices: Array) -> Array:
-        return self._noted("decode", lambda: self.layer.decode(indices), {"indices": np.array(indices)})
-
-    def codes(self) -> Array:
-        return self._noted("codes", self.layer.codes)
-
-    def statistics(self) -> tuple[Statistics, ...]:
-        return self._noted("statistics", self.layer.statistics)
-
-    def state(self) -> Mapping[str, Array]:
-        return self._noted("state", self.layer.state)
-
-    def _noted(self, did: str, do: Callable[[], T], given: Mapping[str, Any] | None = None) -> T:
-        step = Step(did, (self.number,), given or {})
+    def around(self, method: str, do: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        bound = PARAMETERS[method].bind(None, *given, **named)
+        bound.apply_defaults()
+        _, *given_to = bound.arguments.items()
+        step = Step(method, (self.number,), {name: _as_it_is(value) for name, value in given_to})
         self.trace.steps.append(step)
         with theirs():
-            gave = do()
-        step.gave = gave
-        return gave
+            step.gave = do(*(value for _, value in given_to))
+        return step.gave
+
+
+def _as_it_is(value: Any) -> Any:
+    """Return an array as it is now, whatever the layer does to it."""
+    return np.array(value) if isinstance(value, np.ndarray) else value

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
 
 from vq_reference.arguments import Array
 from vq_reference.estimators import Estimator
@@ -147,6 +148,29 @@ class Layer(Protocol):
         It has the sizes and the frozen codes of the layer that was built: only its transform is another.
         """
         ...
+
+
+class Wrapped:
+    """A layer in the place of another one, whose methods it has; a subclass overrides `around`, or single methods.
+
+    layer: the other one, a `Layer` or a `LastingLayer`; a field of the subclass.
+    """
+
+    layer: Any
+
+    def around(self, method: str, do: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """Return what the layer's method gives. method: its name, "call" for the call itself; do: the method."""
+        return do(*given, **named)
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        """Call the layer."""
+        return self.around("call", self.layer, *given, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "layer" or name.startswith("__"):  # asked by copy and pickle before there is a layer
+            raise AttributeError(name)
+        found = getattr(self.layer, name)
+        return partial(self.around, name, found) if callable(found) else found
 
 
 def two_halves(reference: SimVQ) -> tuple[float, float]:

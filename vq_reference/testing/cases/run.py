@@ -1,31 +1,26 @@
-"""Many cases on many releases: one child process for all of them."""
+"""Many cases on many releases, each release in a process of its own."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vq_reference.testing.cases.case import Case, decoded
+from vq_reference.testing.cases.case import Case
 from vq_reference.testing.cases.makers import in_numpy, reference
 from vq_reference.testing.cases.measure import Fault, Measured, faults, measure
 from vq_reference.testing.cases.replay import Replayed
+from vq_reference.testing.cases.worker import on_release
 from vq_reference.testing.mutants import MUTANTS
+from vq_reference.testing.own_process import Call, ProcessDied, in_own_processes
 from vq_reference.testing.releases import Release
 
 
 def on_releases(jobs: Iterable[tuple[Release, Iterable[Case]]]) -> list[Mapping[str, list[Fault]]]:
-    """Return, for each job, case id → its faults on that release.
-
-    Raises RuntimeError with the child's last words where it gives no answer.
-    """
+    """Return, for each job, case id → its faults on that release."""
     planned = [(release, list(cases)) for release, cases in jobs]
-    answers = _answers([_job(release, cases) for release, cases in planned])
+    answers = _answers((release, cases, None) for release, cases in planned)
     return [
-        {case.id: faults(case, decoded(answer[case.id])) for case in cases}
+        {case.id: faults(case, answer[case.id]) for case in cases}
         for (_, cases), answer in zip(planned, answers, strict=True)
     ]
 
@@ -35,38 +30,20 @@ def replayed_on_releases(
 ) -> list[Mapping[str, tuple[Measured, Replayed] | str]]:
     """Return, for each job, case id → what was measured on that release and what replay says; or why there is neither.
 
-    A job names the dtype that each case is replayed in by its id. Raises RuntimeError as `on_releases` does.
+    A job names the dtype that each case is replayed in by its id.
     """
-    answers = _answers([{**_job(release, cases), "replay": dtypes} for release, dtypes, cases in jobs])
-    return [
-        {
-            name: each if isinstance(each, str) else (decoded(each[0]), Replayed(*each[1]))
-            for name, each in answer.items()
-        }
-        for answer in answers
-    ]
+    return _answers((release, list(cases), dtypes) for release, dtypes, cases in jobs)
 
 
-def _job(release: Release, cases: Iterable[Case]) -> dict[str, Any]:
-    return {
-        "distribution": release.distribution,
-        "version": release.version,
-        "path": str(release.path),
-        "cases": [case.as_json() for case in cases],
-    }
-
-
-def _answers(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "vq_reference.testing.cases.worker"],
-        input=json.dumps(asked),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        encoding="utf-8",
-    )
-    if done.returncode:
-        raise RuntimeError(f"no release was run: {done.stderr.strip().splitlines()[-1]}")
-    answers: list[dict[str, Any]] = json.loads(done.stdout)
+def _answers(jobs: Iterable[tuple[Release, list[Case], Mapping[str, str] | None]]) -> list[Mapping[str, Any]]:
+    calls = [Call(on_release, job, release=job[0]) for job in jobs]
+    answers: list[Mapping[str, Any]] = [{}] * len(calls)
+    for i, answer in in_own_processes(calls, at_once=2):
+        if isinstance(answer, ProcessDied):
+            answer = dict.fromkeys((case.id for case in calls[i].arguments[1]), "no answer")
+        elif isinstance(answer, BaseException):
+            raise answer
+        answers[i] = answer
     return answers
 
 

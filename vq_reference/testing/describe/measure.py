@@ -6,9 +6,9 @@ rounding, which is a few u, and far below what tells conventions apart, which is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from vq_reference import codebook, nearest, rotation
 from vq_reference.arguments import Array
 from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Implementation, Layer
+from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Implementation, Layer, Wrapped
 from vq_reference.testing.adapters.lasting import bare
 from vq_reference.testing.jacobian import jacobian
 from vq_reference.testing.strategies import Case
@@ -149,14 +149,14 @@ def no_loss(training: Answer, evaluating: Answer) -> bool:
 def _in_mode(implementation: Implementation, training: bool) -> Implementation:
     """Return the implementation with its mode fixed."""
 
-    def build(reference: SimVQ) -> Layer:
+    def build(reference: SimVQ) -> Any:
         return _InMode(implementation.build(reference), training)
 
     return replace(implementation, build=build)
 
 
 @dataclass(frozen=True)
-class _InMode:
+class _InMode(Wrapped):
     """A layer that is called in one mode, whatever the call says."""
 
     layer: Layer
@@ -164,15 +164,3 @@ class _InMode:
 
     def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
         return self.layer(x, cotangents, replace(how, training=self.training))
-
-    def decode(self, indices: Array) -> Array:
-        return self.layer.decode(indices)
-
-    def state(self) -> Mapping[str, Array]:
-        return self.layer.state()
-
-    def overwrite_returned(self) -> None:
-        self.layer.overwrite_returned()
-
-    def step(self, reference: SimVQ) -> None:
-        self.layer.step(reference)

@@ -108,7 +108,7 @@ MUTANTS = (
     ),
     Mutant(
         "two-dimensions-are-refused",
-        LAYER,
+        "vq_reference.nn.arguments",
         replace="if x.ndim < 2 or",
         by="if x.ndim < 3 or",
         why="input of (B, D) raises, as in 1.20.0 to 1.20.8 (issue 170)",

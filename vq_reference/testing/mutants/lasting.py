@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from vq_reference.arguments import Array
-from vq_reference.ema import Statistics
 from vq_reference.testing.adapters.auxiliary import Auxiliary
-from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.adapters.lasting import Lasting, LastingLayer, Reply, Start, Use
+from vq_reference.testing.adapters.implementation import Implementation, Wrapped
+from vq_reference.testing.adapters.lasting import Lasting
 from vq_reference.testing.adapters.vector_quantize import residual_quantizer, shared_by_ranks, vector_quantize
 from vq_reference.testing.mutants.mutant import Mutant
 
@@ -19,38 +17,19 @@ Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
-class _Faulty:
-    """A lasting layer that runs the changed line whenever it is asked for anything."""
+class Faulty(Wrapped):
+    """A layer that runs the changed line whenever it is at work.
 
-    layer: LastingLayer
+    Only then: laws compare it with formulas of the oracle, and those have to stay right.
+    """
+
+    layer: Any
     mutant: Mutant
 
-    def __call__(
-        self,
-        x: Array,
-        start: Start | None = None,
-        use: Use = Use(),
-        mask: Array | None = None,
-        lengths: Array | None = None,
-    ) -> Reply:
-        """Call the layer."""
-        return _under(self.mutant, self.layer, x, start, use, mask, lengths)
-
-    def decode(self, indices: Array) -> Array:
-        """Decode with the layer."""
-        return _under(self.mutant, self.layer.decode, indices)
-
-    def codes(self) -> Array:
-        """Return the layer's codes."""
-        return _under(self.mutant, self.layer.codes)
-
-    def statistics(self) -> tuple[Statistics, ...]:
-        """Return what the layer's codebooks remember."""
-        return _under(self.mutant, self.layer.statistics)
-
-    def state(self) -> Mapping[str, Array]:
-        """Return the layer's state."""
-        return _under(self.mutant, self.layer.state)
+    def around(self, method: str, do: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """Return what the layer's method gives with the fault in it."""
+        with self.mutant.applied():
+            return do(*given, **named)
 
 
 def faulty_lasting(mutant: Mutant) -> Implementation:
@@ -61,14 +40,14 @@ def faulty_lasting(mutant: Mutant) -> Implementation:
     right = shared_by_ranks() if mutant.killed_by.startswith("state.ranks") else right
     lasting = cast(Lasting, right.lasting)
 
-    def faulty(make: Callable[..., LastingLayer] | None) -> Any:
+    def faulty(make: Callable[..., Any] | None) -> Any:
         """Return `make` with the fault on, taking and giving faulty layers."""
         if make is None:
             return None
 
-        def made(*given: Any) -> LastingLayer:
-            right_layers = [each.layer if isinstance(each, _Faulty) else each for each in given]
-            return _Faulty(_under(mutant, make, *right_layers), mutant)
+        def made(*given: Any) -> Any:
+            right_layers = [each.layer if isinstance(each, Faulty) else each for each in given]
+            return Faulty(_under(mutant, make, *right_layers), mutant)
 
         return made
 

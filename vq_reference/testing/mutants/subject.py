@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any
 
-from vq_reference.arguments import Array
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters.implementation import Answer, Call, Cotangent, Implementation, Layer
+from vq_reference.testing.adapters.implementation import Implementation
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.adapters.sim_vq import reference_module
 from vq_reference.testing.mutants import (
@@ -31,10 +29,8 @@ from vq_reference.testing.mutants import (
     state,
     transform,
 )
-from vq_reference.testing.mutants.lasting import faulty_lasting, faulty_terms
+from vq_reference.testing.mutants.lasting import Faulty, faulty_lasting, faulty_terms
 from vq_reference.testing.mutants.mutant import Mutant
-
-Given = TypeVar("Given")
 
 TABLES = (rotation, estimators, loss, transform, choice, call)
 # faults of layers that outlive a call
@@ -50,41 +46,6 @@ MUTANTS: dict[str, Mutant] = {
     **LASTING_MUTANTS,
     **AUXILIARY_MUTANTS,
 }
-
-
-@dataclass(frozen=True)
-class _FaultyLayer:
-    """A layer that runs the changed line whenever it is at work.
-
-    Only then: laws compare it with formulas of the oracle, and those have to stay right.
-    """
-
-    layer: Layer
-    mutant: Mutant
-
-    def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
-        """Call the layer."""
-        return self._at_work(lambda: self.layer(x, cotangents, how))
-
-    def decode(self, indices: Array) -> Array:
-        """Decode with the layer."""
-        return self._at_work(lambda: self.layer.decode(indices))
-
-    def state(self) -> Mapping[str, Array]:
-        """Return the layer's state."""
-        return self._at_work(self.layer.state)
-
-    def overwrite_returned(self) -> None:
-        """Overwrite what the layer's last call returned."""
-        self._at_work(self.layer.overwrite_returned)
-
-    def step(self, reference: SimVQ) -> None:
-        """Change what the layer trains."""
-        self._at_work(lambda: self.layer.step(reference))
-
-    def _at_work(self, do: Callable[[], Given]) -> Given:
-        with self.mutant.applied():
-            return do()
 
 
 def implementation_of_mutant(name: str) -> Implementation:
@@ -106,8 +67,8 @@ def implementation_of_mutant(name: str) -> Implementation:
         return replace(faulty_terms(mutant), name=f"mutant:{name}")
     right = reference_module() if mutant.module.startswith("vq_reference.nn.") else oracle()
 
-    def build(reference: SimVQ) -> Layer:
+    def build(reference: SimVQ) -> Any:
         with mutant.applied():
-            return _FaultyLayer(right.build(reference), mutant)
+            return Faulty(right.build(reference), mutant)
 
     return replace(right, name=f"mutant:{name}", build=build)

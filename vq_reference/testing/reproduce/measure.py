@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rich.progress import Progress
 
-from vq_reference.testing.own_process import in_own_process
+from vq_reference.testing.own_process import Call, in_own_processes
 from vq_reference.testing.reproduce.dynamic import Run
 from vq_reference.testing.reproduce.static import CODEBOOK_ONLY, Row, case, expected
 from vq_reference.testing.reproduce.subject import Subject
@@ -30,28 +29,18 @@ def measure(subjects: Sequence[Subject], seeds: Sequence[int], progress: Progres
     """
     mse = expected(case(), CODEBOOK_ONLY).loss
     bar = progress.add_task("measure and train", total=len(subjects))
-    rows, runs = [], []
-    with ThreadPoolExecutor(PROCESSES) as pool:
-        # The long jobs first, so that both processes have work to the end.
-        order = sorted(subjects, key=lambda subject: not subject.trained)
-        waiting = {subject.name: pool.submit(_answer, subject, seeds if subject.trained else ()) for subject in order}
-        for future in waiting.values():
-            future.add_done_callback(lambda _: progress.advance(bar))
-        try:
-            for subject in subjects:
-                found = waiting[subject.name].result()
-                rows += [Row(subject.name, mse=mse, **row) for row in found["static"]]
-                runs += [Run(subject.name, **run) for run in found["runs"]]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return rows, runs
-
-
-def _answer(subject: Subject, seeds: Sequence[int]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Return what the worker answers, in a process that finds this subject's release first."""
-    try:
-        return in_own_process(answer, subject, ESTIMATORS, seeds, release=subject.release)
-    except Exception as error:
-        remedy = "; what releases import comes with vq-reference[upstream]" if isinstance(error, ImportError) else ""
-        raise CouldNotRun(f"{subject.name}: {type(error).__name__}: {error}{remedy}") from error
+    # The long jobs first, so that both processes have work to the end.
+    order = sorted(subjects, key=lambda subject: not subject.trained)
+    calls = [Call(answer, (each, ESTIMATORS, seeds if each.trained else ()), each.release) for each in order]
+    found: dict[str, Mapping[str, Sequence[Mapping[str, Any]]]] = {}
+    for i, ended in in_own_processes(calls, at_once=PROCESSES):
+        name = order[i].name
+        if isinstance(ended, Exception):
+            remedy = (
+                "; what releases import comes with vq-reference[upstream]" if isinstance(ended, ImportError) else ""
+            )
+            raise CouldNotRun(f"{name}: {type(ended).__name__}: {ended}{remedy}") from ended
+        found[name] = ended
+        progress.advance(bar)
+    rows = [Row(subject.name, mse=mse, **row) for subject in subjects for row in found[subject.name]["static"]]
+    return rows, [Run(subject.name, **run) for subject in subjects for run in found[subject.name]["runs"]]

@@ -5,9 +5,7 @@ All runs of one implementation share a process.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -37,10 +35,7 @@ def measure(SimVQ: Any, estimator: str) -> dict[str, Any]:
 
 def answer(subject: Subject, estimators: Sequence[str], seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
     """Return what `measure` finds for each estimator (static) and `train` for each of them and each seed (runs)."""
-    # The arrays are small: a second thread costs more than it brings, and two processes share two cores.
-    torch.set_num_threads(1)
-    # What an implementation prints would get between the lines of the progress bar.
-    with redirect_stdout(io.StringIO()), implementation(subject) as SimVQ:
+    with implementation(subject) as SimVQ:
         return {
             "static": [{"estimator": e, **measure(SimVQ, e)} for e in estimators],
             "runs": [{"estimator": e, "seed": s, **train(SimVQ, e, s)} for e in estimators for s in seeds],

@@ -2,23 +2,6 @@
 
 from __future__ import annotations
 
-# Scripts, one after another, in a fresh interpreter: theirs fork it, and this one may have threads.
-RUN = """
-import contextlib, io, json, runpy, sys
-sys.path[:] = {path!r}
-ended = []
-for file in sys.argv[2:]:
-    said, code = io.StringIO(), 1
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            runpy.run_path(file, run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    ended.append([code, said.getvalue()])
-# not printed: somebody's module, and what it starts, may print too
-with open(sys.argv[1], "w", encoding="utf-8") as found:
-    json.dump(ended, found)
-"""
 IMPORTS = """import multiprocessing
 import os
 import pickle

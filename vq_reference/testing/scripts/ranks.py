@@ -6,10 +6,9 @@ that started them.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import contextlib
+import io
+import runpy
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -23,9 +22,10 @@ from vq_reference.testing.adapters.lasting import Lasting, Use
 from vq_reference.testing.adapters.lasting_torch import leading_of
 from vq_reference.testing.adapters.source import NoScript, exactly
 from vq_reference.testing.measure import LawBroken
+from vq_reference.testing.own_process import Call, in_own_processes
 from vq_reference.testing.ranks import ENDED, LIMIT, NOT_ENDED, RANKS, Held, Training
 from vq_reference.testing.scripts.lasting import RIGHT
-from vq_reference.testing.scripts.processes import IMPORTS, PROCESSES, RUN
+from vq_reference.testing.scripts.processes import IMPORTS, PROCESSES
 from vq_reference.testing.scripts.replay import Replay, as_torch
 from vq_reference.testing.scripts.replay_values import kind_of, selections
 from vq_reference.testing.scripts.text import BROKEN, COMPARE, HOLDS, NO_EXCEPTION
@@ -121,10 +121,17 @@ def _tried(*sources: str) -> list[tuple[int, str]]:
         files = [Path(name) / f"script_{i}.py" for i in range(len(sources))]
         for file, source in zip(files, sources, strict=True):
             file.write_text(source, encoding="utf-8")
-        code, found = RUN.format(path=[each or os.getcwd() for each in sys.path]), Path(name) / "found.json"
-        ran = subprocess.run(
-            [sys.executable, "-c", code, *map(str, (found, *files))], capture_output=True, text=True, check=False
-        )
-        if not found.exists():
-            return [(HOLDS, ran.stderr)] * len(sources)
-        return [(code, said) for code, said in json.loads(found.read_text("utf-8"))]
+        # theirs fork the process that runs them, and this one may have threads
+        ended = dict(in_own_processes([Call(run_file, (str(file),)) for file in files]))
+    return [(HOLDS, str(each)) if isinstance(each, BaseException) else each for _, each in sorted(ended.items())]
+
+
+def run_file(file: str) -> tuple[int, str]:
+    """Run a script as its reader would; return its exit code and what it printed."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            runpy.run_path(file, run_name="__main__")
+    except SystemExit as end:
+        return int(end.code or 0), said.getvalue()
+    return BROKEN, said.getvalue()
