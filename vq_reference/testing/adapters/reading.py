@@ -113,7 +113,9 @@ def call_declared(
 
 def decode_declared(module: Any, indices: Tensor, decode: Any, names: Any, output_axes: Any, index_axes: Any) -> Tensor:
     """Decode indices, (1, T), or (1, T, layers) of a stack, as a module takes them; return the outputs, (1, T, D)."""
-    order = [*names, "layers"] if indices.ndim == 3 else names
+    stacked = ["layers"] in index_axes
+    indices = indices if stacked or indices.ndim == 2 else indices[..., 0]
+    order = [*names, "layers"] if stacked else names
     sizes, left = {}, indices.shape[1]
     flattened = any(len(axis) > 1 for axis in index_axes)
     for name in names[:-1]:  # none is 1 where it can be helped, so that swapped axes show
