@@ -144,12 +144,13 @@ def test_projections_and_codes_get_their_gradients_whether_or_not_the_input_asks
 
 
 def name_of(state, values):
-    """Return the name of the parameter that holds these values, whatever axes of one entry lie behind them."""
-    found = (name for name, each in state.items() if each.size == values.size and len(each) == len(values))
-    name = next((name for name in found if np.array_equal(state[name].reshape(values.shape), values)), None)
-    if name is None:
+    """Return the name of the parameter that holds these values, of several that with the fewest axes of one entry."""
+    shape = values.shape
+    alike = [name for name, each in state.items() if each.shape[: values.ndim] == shape and each.size == values.size]
+    found = [name for name in alike if np.array_equal(state[name].reshape(shape), values)]
+    if not found:
         raise NotApplicable("its projections are no parameters, but made of some")
-    return name
+    return min(found, key=lambda name: state[name].ndim)
 
 
 def assert_gradient(name, reached, state, expected, bound):

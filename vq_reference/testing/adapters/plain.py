@@ -70,7 +70,7 @@ def called(
         torch.autograd.backward(values, starts)
         gradients = [each.grad for each in reached.values()]
         module.zero_grad(set_to_none=True)
-    elif ends:
+    elif ends and reached:  # a loss may have a graph that leads nowhere
         values, starts = zip(*ends, strict=True)
         gradients = torch.autograd.grad(values, list(reached.values()), starts, allow_unused=True)
     for name, gradient in zip(reached, gradients, strict=True):
