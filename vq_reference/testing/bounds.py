@@ -13,6 +13,7 @@ import numpy as np
 from vq_reference.arguments import Array
 from vq_reference.codebook import Layer, activations
 from vq_reference.estimators import Estimator
+from vq_reference.testing.derivation import note_calls
 
 
 def gamma(n: float, u: float) -> float:
@@ -196,3 +197,6 @@ def decoded(frozen_codes: Array, transform: tuple[Layer, ...], u: float) -> Arra
     for layer in transform:
         size = size @ np.abs(layer.weight).T + (0.0 if layer.bias is None else np.abs(layer.bias))
     return np.asarray(gamma(sum(layer.weight.shape[1] + 2 for layer in transform), u) * size)
+
+
+note_calls(__name__)

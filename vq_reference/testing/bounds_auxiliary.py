@@ -12,6 +12,7 @@ import numpy as np
 from vq_reference import cosine
 from vq_reference.arguments import Array
 from vq_reference.testing.bounds import direction, gamma
+from vq_reference.testing.derivation import note_calls
 
 
 def directional_output(x: Array, q: Array, u: float) -> Array:
@@ -135,3 +136,6 @@ def perplexity(shares: Array, u: float) -> float:
     size = shares * np.abs(np.log(shares))
     off = float(np.sum(size * gamma(len(shares) + 4, u) + 2 * u * shares))
     return float(np.exp(size.sum()) * np.expm1(off + np.log1p(gamma(2, u))))
+
+
+note_calls(__name__)

@@ -16,6 +16,7 @@ from vq_reference.arguments import Array
 from vq_reference.codebook import Layer
 from vq_reference.testing.bounds import gamma, mean_square
 from vq_reference.testing.bounds_state import affine, unit
+from vq_reference.testing.derivation import note_calls
 from vq_reference.vector_quantize import VectorQuantize
 
 
@@ -181,3 +182,6 @@ def _affine(layer: Layer | None, x: Array) -> Array:
     if layer is None:
         return x
     return np.asarray(x @ layer.weight.T + (0 if layer.bias is None else layer.bias))
+
+
+note_calls(__name__)

@@ -11,6 +11,7 @@ import numpy as np
 from vq_reference.arguments import Array
 from vq_reference.codebook import Layer
 from vq_reference.testing.bounds import direction, gamma
+from vq_reference.testing.derivation import note_calls
 
 
 def ema_counts(counts: Array, steps: int, u: float) -> Array:
@@ -66,3 +67,6 @@ def affine(layer: Layer | None, x: Array, u: float) -> Array:
 def unit(dim: int, u: float) -> float:
     """Bound on ‖fl(x̂) − x̂‖: `direction`, and a division by the largest entry before it."""
     return direction(dim, u) + u
+
+
+note_calls(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -17,53 +18,102 @@ from vq_reference.testing.strategies import Case
 class Loss:
     """ℓ = a·mean(sg(x) − q)² + b·mean(x − sg(q))² at the chosen codes, and the bounds on what computes it.
 
-    value: ℓ. at_x: its gradient at the input, (N, D). at_codebook: at the codes, (K, D). at_transform: at each
-    parameter of the transform, by the oracle's names. Each bound is named after what it bounds.
+    All are computed when they are asked for, so that a report names the bounds that a law used, and no others.
     """
 
-    value: float
-    value_bound: float
-    at_x: Array
-    at_x_bound: Array
-    at_codebook: Array
-    at_codebook_bound: Array
-    at_transform: dict[str, Array]
-    at_transform_bound: dict[str, Array]
+    implementation: Implementation
+    case: Case
+    indices: Array
+
+    @cached_property
+    def weights(self) -> tuple[float, float]:
+        """The weights a and b, as declared."""
+        a, b = (self._count * weight for weight in self.implementation.loss_weights(self.case.reference))
+        return a, b
+
+    @cached_property
+    def value(self) -> float:
+        """ℓ."""
+        shown = self.implementation.loss_value
+        weight = sum(self.weights) if shown is None else self._count * shown(self.case.reference)
+        return loss.commitment_loss(self.case.x, self._q, 0.0, weight)
+
+    @cached_property
+    def value_bound(self) -> float:
+        """Bound on the error of `value`."""
+        return bounds.mean_square(self.case.x.size, self._u) * self.value + self._lost * max(1.0, sum(self.weights))
+
+    @cached_property
+    def at_x(self) -> Array:
+        """∂ℓ/∂x, (N, D)."""
+        at_x, _ = loss.vjp(self.case.x, self._q, beta=1.0, commitment_weight=self.weights[1])
+        return at_x
+
+    @cached_property
+    def at_x_bound(self) -> Array:
+        """Bound on the error of `at_x`."""
+        return bounds.loss_gradient(self.at_x, self._u) + self._lost * max(1.0, self.weights[1])
+
+    @cached_property
+    def at_codebook(self) -> Array:
+        """∂ℓ/∂E, (K, D)."""
+        return nearest.gather_vjp(self.indices, self._at_q, len(self.case.codes))
+
+    @cached_property
+    def at_codebook_bound(self) -> Array:
+        """Bound on the error of `at_codebook`."""
+        limit = bounds.codebook_gradient(self._at_q, self.indices, len(self.case.codes), self._u)
+        return limit + self._lost * (1 + len(self.indices))
+
+    @cached_property
+    def at_transform(self) -> dict[str, Array]:
+        """Each parameter's gradient, by the oracle's name."""
+        reference, found = self.case.reference, {}
+        for i, layer in enumerate(codebook.vjp(reference.frozen_codebook, reference.transform, self.at_codebook)):
+            found[f"{i}.weight"] = layer.weight
+            if layer.bias is not None:
+                found[f"{i}.bias"] = layer.bias
+        return found
+
+    @cached_property
+    def at_transform_bound(self) -> dict[str, Array]:
+        """Bound on the error of each in `at_transform`."""
+        reference, size = self.case.reference, len(self.case.codes)
+        absolute = nearest.gather_vjp(self.indices, np.abs(self._at_q), size)
+        # as large a number as that loses the same to rounding
+        absolute += self._lost * (1 + len(self.indices)) / self._u
+        frozen, transform = reference.frozen_codebook, reference.transform
+        relative = bounds.transform_gradient(frozen, transform, absolute, len(self.case.x), self._u)
+        # and each of the K products at a weight may underflow by itself
+        return {name: limit + self._lost * size for name, limit in relative.items()}
+
+    @property
+    def _count(self) -> int:
+        return self.case.x.size if self.implementation.loss_reduction == "sum" else 1
+
+    @property
+    def _u(self) -> float:
+        return self.implementation.precision.unit_roundoff
+
+    @property
+    def _lost(self) -> float:
+        """What a product of small numbers loses to gradual underflow, whatever their relative errors."""
+        return 8 * self.implementation.precision.smallest_subnormal
+
+    @property
+    def _q(self) -> Array:
+        return np.asarray(self.case.codes[self.indices])
+
+    @property
+    def _at_q(self) -> Array:
+        at_q: Array
+        _, at_q = loss.vjp(self.case.x, self._q, commitment_weight=self.weights[0])
+        return at_q
 
 
 def loss_of(implementation: Implementation, case: Case, indices: Array) -> Loss:
     """Return the closed forms for these indices, with the implementation's declared weights and reduction."""
-    u, q, size = implementation.precision.unit_roundoff, case.codes[indices], len(case.codes)
-    # what a product of small numbers loses to gradual underflow, whatever their relative errors
-    lost = 8 * implementation.precision.smallest_subnormal
-    count = case.x.size if implementation.loss_reduction == "sum" else 1
-    a, b = (count * weight for weight in implementation.loss_weights(case.reference))
-    shown = implementation.loss_value
-    value = loss.commitment_loss(case.x, q, 0.0, a + b if shown is None else count * shown(case.reference))
-    _, at_q = loss.vjp(case.x, q, commitment_weight=a)
-    at_x, _ = loss.vjp(case.x, q, beta=1.0, commitment_weight=b)
-    at_codebook = nearest.gather_vjp(indices, at_q, size)
-    at_codebook_bound = bounds.codebook_gradient(at_q, indices, size, u) + lost * (1 + len(indices))
-    absolute = nearest.gather_vjp(indices, np.abs(at_q), size)
-    absolute += lost * (1 + len(indices)) / u  # as large a number as that loses the same to rounding
-    frozen, transform = case.reference.frozen_codebook, case.reference.transform
-    # and each of the K products at a weight may underflow by itself
-    relative = bounds.transform_gradient(frozen, transform, absolute, len(case.x), u)
-    at_transform = {}
-    for i, layer in enumerate(codebook.vjp(frozen, transform, at_codebook)):
-        at_transform[f"{i}.weight"] = layer.weight
-        if layer.bias is not None:
-            at_transform[f"{i}.bias"] = layer.bias
-    return Loss(
-        value=value,
-        value_bound=bounds.mean_square(case.x.size, u) * value + lost * max(1.0, a + b),
-        at_x=at_x,
-        at_x_bound=bounds.loss_gradient(at_x, u) + lost * max(1.0, b),
-        at_codebook=at_codebook,
-        at_codebook_bound=at_codebook_bound,
-        at_transform=at_transform,
-        at_transform_bound={name: limit + lost * size for name, limit in relative.items()},
-    )
+    return Loss(implementation, case, indices)
 
 
 def output_at_codes(implementation: Implementation, case: Case, indices: Array, g: Array) -> tuple[Array, Array]:

@@ -12,7 +12,6 @@ from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.implementation import Call, Cotangent, Implementation
 from vq_reference.testing.border import Border
 from vq_reference.testing.cases.case import encoded
-from vq_reference.testing.derivation import bounds_of
 from vq_reference.testing.known_bugs import features, fitting
 from vq_reference.testing.law import Law
 from vq_reference.testing.measure import LawBroken
@@ -52,7 +51,7 @@ def examine(
         actual=float(error.actual[worst]),
         bound=float(error.bound[worst]),
         margin=float(error.margins[worst]),
-        derivations=tuple(f"{bound.name}: {bound.derivation}" for bound in bounds_of(law.check)),
+        derivations=tuple(f"{name}: {derivation}" for derivation, name in getattr(error, "bounds", {}).items()),
         fits=(
             *fitting(error, border.reference),
             *features(error, x, tested.precision),

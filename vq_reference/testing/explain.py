@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
+import itertools
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
-from vq_reference.testing.derivation import bounds_of
+from vq_reference.testing.derivation import noting
 from vq_reference.testing.known_bugs import KNOWN_BUGS
 from vq_reference.testing.law import Law
 from vq_reference.testing.mutants import MUTANTS, Mutant
+from vq_reference.testing.strategies import NotApplicable
+from vq_reference.testing.targets import READY, implementation_of
+
+# after which a law has used its bounds; the first is the smallest, such as one of zeros
+EXAMPLES = 5
+OURS = [name for name in READY if name.startswith("reference.")]
 
 
 def explain(law: Law) -> Iterator[tuple[str, str]]:
@@ -27,14 +38,35 @@ def explain(law: Law) -> Iterator[tuple[str, str]]:
     yield "level", f"{law.level}: {fails}"
     if law.needs:
         yield "needs", ", ".join(sorted(law.needs))
-    for bound in bounds_of(law.check):
-        yield "bound", f"{bound.name}: {bound.derivation}"
+    for derivation, name in bounds_of(law).items():
+        yield "bound", f"{name}: {derivation}"
     for mutant in _mutants(law):
         yield "likely cause", f"{mutant.why} ({mutant.name})"
         yield "remedy", f"{mutant.module} has `{mutant.replace}`, and not `{mutant.by}`"
     for bug in KNOWN_BUGS:
         if law.id in bug.looks:
             yield "known bug", str(bug)
+
+
+def bounds_of(law: Law) -> dict[str, str]:
+    """Return the bounds that the law uses on the first of our implementations that it applies to: derivation → name."""
+    found: dict[str, str] = {}
+    examples = itertools.count()
+
+    @functools.wraps(law.check)
+    def check(*given: Any, **drawn: Any) -> None:
+        if next(examples) < EXAMPLES:
+            with noting() as used:
+                law.check(*given, **drawn)
+            found.update(used)
+
+    for name in OURS:
+        tested = implementation_of(name)
+        if not tested.lacks(law.needs):
+            with suppress(NotApplicable):
+                dataclasses.replace(law, check=check).run(tested, "quick")
+                break
+    return found
 
 
 def _mutants(law: Law) -> list[Mutant]:

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from vq_reference.testing import strategies
 from vq_reference.testing.adapters.implementation import Implementation
+from vq_reference.testing.derivation import noting
 from vq_reference.testing.engine import draws_of_its_own
 from vq_reference.testing.measure import listening
 from vq_reference.testing.precision import underflow_gradually
@@ -70,11 +71,12 @@ class Law:
             def listen(what: str, margin: float) -> None:
                 nearest_miss[what] = max(margin, nearest_miss.get(what, 0.0))
 
-            with listening(listen):
+            with listening(listen), noting() as used:
                 try:
                     self.check(implementation, **drawn)
                 except Exception as error:
-                    error.drawn = drawn  # type: ignore[attr-defined]  # for the report: hypothesis ends on the smallest
+                    # for the report: hypothesis ends on the smallest
+                    error.drawn, error.bounds = drawn, used  # type: ignore[attr-defined]
                     raise
                 finally:
                     underflow_gradually()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
 import sys
 from collections import OrderedDict
@@ -29,7 +28,7 @@ class Randomness:
         self._put_back = [_putting_back(value) for value in held if isinstance(value, GENERATORS)]
         self._torch = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        self._numpy, self._numpys_memory = _numpys_state(), _numpys_memory()
+        self._numpy = _numpys_state()
         self._python = random.getstate()
         self._moved: tuple[bool, bool] | None = None
 
@@ -42,18 +41,12 @@ class Randomness:
             torch.cuda.set_rng_state_all(self._cuda)
         if self._moved is None:
             # these two take as long as a small module's forward: what the first run does not move is left alone
-            self._moved = self._has_moved_numpys(), random.getstate() != self._python
+            self._moved = not _same(_numpys_state(), self._numpy), random.getstate() != self._python
         numpys, pythons = self._moved
         if numpys:
             np.random.set_state(self._numpy)  # noqa: NPY002
         if pythons:
             random.setstate(self._python)
-
-    def _has_moved_numpys(self) -> bool:
-        # a normal number that was kept is handed out without a new one being drawn
-        if self._numpys_memory is None or self._numpy["has_gauss"]:
-            return not _same(_numpys_state(), self._numpy)
-        return _numpys_memory() != self._numpys_memory
 
 
 def _putting_back(generator: Any) -> Callable[[], Any]:
@@ -67,17 +60,6 @@ def _putting_back(generator: Any) -> Callable[[], Any]:
 
 def _numpys_state() -> Any:
     return np.random.get_state(legacy=False)  # noqa: NPY002  # the global one is what a module may use
-
-
-def _numpys_memory() -> bytes | None:
-    """Return the generator's numbers as they lie, 624 words and the place among them; None for another kind.
-
-    To compare them costs nothing beside `get_state`, which makes an array of them number by number.
-    """
-    generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
-    if type(generator) is not np.random.MT19937:
-        return None
-    return ctypes.string_at(generator.ctypes.state_address, 625 * 4)
 
 
 def _same(one: Any, other: Any) -> bool:
