@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.internal.conjecture.engine import ConjectureRunner
 from unusual_targets import TARGETS
 
+from vq_reference.testing import engine, strategies
 from vq_reference.testing import law as law_module
-from vq_reference.testing import strategies
 from vq_reference.testing.adapters.implementation import CAPABILITIES, FOLLOWING
 from vq_reference.testing.adapters.oracle import oracle
 from vq_reference.testing.catalogue import laws
@@ -72,6 +72,37 @@ def test_a_climb_does_not_begin_the_same_hopeless_examples_again(monkeypatch):
     monkeypatch.setattr(ConjectureRunner, "test_function", few)
     outcome, _ = judge(laws()["loss.codebook_half"], TARGETS["beta_on_the_codebook_half"](), "thorough", 2)
     assert (outcome.verdict, outcome.examples) == (Verdict.HELD, PROFILES["thorough"])
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        ("CONSTANTS", ("no_such_module", "Constants")),
+        ("CONSTANTS", ("constants_ast", "NoSuchClass")),
+        ("PROVIDERS", ("conjecture.providers", "no_such_function", "CONSTANTS_CACHE")),
+        ("PROVIDERS", ("conjecture.providers", "_get_local_constants", "NO_SUCH_CACHE")),
+        ("RUNNER", ("conjecture.engine", "NoSuchRunner", "Overrun")),
+        ("RUNNER", ("conjecture.no_such_module", "ConjectureRunner", "Overrun")),
+        ("METHODS", ("cached_test_function", "no_such_method")),
+    ],
+)
+def test_a_hypothesis_that_lacks_what_it_has_no_setting_for_draws_in_its_own_way(where, names, monkeypatch):
+    monkeypatch.setattr(engine, where, names)
+    assert len(drawn()) == PROFILES["default"]
+    with pytest.raises(LawBroken, match="number is 42, expected 0 within 41"):
+        law_of(lambda _, number: assert_within("number", number, 0, 41), number=st.integers()).run(ORACLE)
+
+
+def test_this_hypothesis_has_all_of_it_and_gets_it_back():
+    """Else the two tests above would say so, each in its own way."""
+    places = [engine._found(*names) for names in (engine.CONSTANTS, engine.PROVIDERS, engine.RUNNER)]
+    assert all(places)
+    before = dict(vars(ConjectureRunner))
+    with engine.draws_of_its_own():
+        assert [name for name in engine.METHODS if vars(ConjectureRunner)[name] is not before[name]] == [
+            "cached_test_function"
+        ]
+    assert dict(vars(ConjectureRunner)) == before
 
 
 def test_a_seed_explores_other_examples_and_the_same_seed_the_same_ones():

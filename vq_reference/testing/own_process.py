@@ -95,11 +95,12 @@ def in_own_processes(
     """
     with tempfile.TemporaryDirectory(prefix="vq-calls-") as name, (Path(name) / "said").open("w") as said:
         folder = Path(name)
+        until = time.monotonic() + limit  # the same clock in every process
         code = SERVER.format(path=[each or os.getcwd() for each in sys.path], file=__file__)
         for i, call in enumerate(calls):
             given = pickle.dumps((call.function, call.arguments))
             # in two parts: what is called may import from the release
-            (folder / f"{i}.call").write_bytes(pickle.dumps((call.release and str(call.release.path), limit, given)))
+            (folder / f"{i}.call").write_bytes(pickle.dumps((call.release and str(call.release.path), until, given)))
         server = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", code, name, str(len(calls)), str(at_once)],
             # the arrays are small: a second thread costs more than it brings
@@ -110,7 +111,7 @@ def in_own_processes(
             start_new_session=True,
         )
         try:
-            yield from _ended(calls, folder, server, limit)
+            yield from _ended(calls, folder, server, until)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
@@ -118,9 +119,9 @@ def in_own_processes(
 
 
 def _ended(
-    calls: Sequence[Call], folder: Path, server: subprocess.Popen[bytes], limit: float
+    calls: Sequence[Call], folder: Path, server: subprocess.Popen[bytes], until: float
 ) -> Iterator[tuple[int, Any]]:
-    begun, left = time.monotonic(), list(range(len(calls)))
+    left = list(range(len(calls)))
     while left:
         over = server.poll() is not None  # first: what it left before its end is then all there to be read
         for i in [i for i in left if (folder / f"{i}.ended").exists()]:
@@ -134,7 +135,7 @@ def _ended(
         if over and left:
             words = (folder / "said").read_text("utf-8", errors="replace").strip().splitlines()
             raise ProcessDied("what was to start processes", words[-1] if words else f"exit code {server.returncode}")
-        if time.monotonic() > begun + limit:
+        if time.monotonic() > until:
             raise TookTooLong("\n".join(file.read_text("utf-8") for file in sorted(folder.glob("*.stack"))))
         time.sleep(TICK)
 
@@ -168,12 +169,12 @@ def _call(folder: Path, i: int) -> None:
 
     try:
         np.random.seed()  # noqa: NPY002  # as in an interpreter of its own; Python does so by itself
-        release, limit, given = pickle.loads((folder / f"{i}.call").read_bytes())
+        release, until, given = pickle.loads((folder / f"{i}.call").read_bytes())
         if release:
             sys.path.insert(0, release)
-        if BEFORE_THE_LIMIT < limit < math.inf:
+        if until < math.inf:
             stack = (folder / f"{i}.stack").open("w", encoding="utf-8")
-            faulthandler.dump_traceback_later(limit - BEFORE_THE_LIMIT, file=stack)
+            faulthandler.dump_traceback_later(max(until - BEFORE_THE_LIMIT - time.monotonic(), TICK), file=stack)
         function, arguments = pickle.loads(given)
         ended = pickle.dumps(("returned", function(*arguments), ""))
     except BaseException as error:
