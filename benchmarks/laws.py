@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from vq_reference.testing.adapters.implementation import Implementation, Wrapped
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.judge import judge
-from vq_reference.testing.targets import implementation_of
+from vq_reference.testing.interface.implementation import Implementation, Wrapped
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.run.judge import judge
+from vq_reference.testing.run.targets import implementation_of
 
 
 @dataclass

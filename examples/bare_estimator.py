@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import normalize
 
-from vq_reference.testing.adapters.bare import torch_estimator
+from vq_reference.testing import torch_estimator
 
 
 def rotate(x, q):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing import torch_quantizer
 
 
 class ImageQuantizer(nn.Module):

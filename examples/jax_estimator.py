@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from vq_reference.testing.adapters.bare import jax_estimator
+from vq_reference.testing import jax_estimator
 
 
 def straight_through(x, q):

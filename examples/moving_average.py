@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from vq_reference.testing.adapters.moving_average import MovingAverage
-from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing import MovingAverage, torch_quantizer
 
 
 class MovingAverageQuantizer(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing import torch_quantizer
 
 
 class CodecQuantizer(nn.Module):

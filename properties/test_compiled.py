@@ -6,12 +6,12 @@ Compiling takes seconds, so a few layers stand for all; the backend runs the tra
 import numpy as np
 
 from vq_reference.codebook import Layer
-from vq_reference.testing.adapters.lasting import Averaging, Use, Wanted
-from vq_reference.testing.choice_of_heads import decided
-from vq_reference.testing.law import law
-from vq_reference.testing.moving import assert_same_step
-from vq_reference.testing.same_reply import assert_same_reply
-from vq_reference.testing.strategies_lasting import Subject, start
+from vq_reference.testing.interface.stateful import Averaging, Use, Wanted
+from vq_reference.testing.interface.subjects import Subject, start
+from vq_reference.testing.laws.expected.ema_step import assert_same_step
+from vq_reference.testing.laws.expected.nearest_per_head import decided
+from vq_reference.testing.laws.expected.same_reply import assert_same_reply
+from vq_reference.testing.laws.law import law
 from vq_reference.vector_quantize import VectorQuantize
 
 SOURCE = "what a user of torch.compile relies on"

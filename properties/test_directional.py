@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 
 from vq_reference import directional, nearest
-from vq_reference.testing import bounds, bounds_auxiliary
-from vq_reference.testing.law import law
-from vq_reference.testing.measure import assert_within
-from vq_reference.testing.strategies_lasting import start, subjects
+from vq_reference.testing.interface.subjects import start
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds import bounds, bounds_auxiliary
+from vq_reference.testing.laws.law import law
+from vq_reference.testing.laws.strategies.stateful_cases import subjects
 
 SOURCE = "Vali et al., arXiv 2509.26469, figure 1"
 NEEDS = {"lasting", "trained", "directional"}

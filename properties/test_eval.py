@@ -8,35 +8,19 @@ import dataclasses
 import numpy as np
 
 from vq_reference import estimators
-from vq_reference.testing import bounds
-from vq_reference.testing.adapters.declaration import DeclarationContradicted
-from vq_reference.testing.adapters.implementation import Call, Cotangent
-from vq_reference.testing.choice import decided
-from vq_reference.testing.closed_forms import arrived, loss_of, output_at_codes
-from vq_reference.testing.law import law
-from vq_reference.testing.measure import assert_within
-from vq_reference.testing.strategies import TRAINED, cases, cotangents
+from vq_reference.testing.interface.errors import DeclarationContradicted
+from vq_reference.testing.interface.implementation import Call, Cotangent
+from vq_reference.testing.interface.subjects import TRAINED, cotangents
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds import bounds
+from vq_reference.testing.laws.expected.commitment_loss import arrived, loss_of, output_at_codes
+from vq_reference.testing.laws.expected.same_answer import assert_nothing_is_shared
+from vq_reference.testing.laws.law import law
+from vq_reference.testing.laws.strategies.simvq_cases import cases
 
 USER = "what a user of any layer relies on"
 EVAL = {"indices", "eval"}
 EVALUATING = Call(training=False)
-
-
-@law("call.eval", level="must", source=USER, needs=EVAL, case=cases())
-def test_eval_selects_and_outputs_the_codes_that_training_does(implementation, case):
-    """In eval mode the layer selects the same codes and outputs them."""
-    layer = implementation.build(case.reference)
-    training, evaluating = layer(case.x), layer(case.x, how=EVALUATING)
-    u = implementation.precision.unit_roundoff
-    sure = decided(implementation, case)
-    q = case.codes[training.indices]
-    assert_within("selected code", case.codes[evaluating.indices][sure], q[sure], 0.0)
-    bound = bounds.output(case.x, q, case.reference.estimator, u)
-    if not any(f"estimator:{trained}" in implementation.capabilities for trained in TRAINED):
-        # the unit code may be what is handed out: then both modes hand out that, each off by its own rounding
-        q = training.output
-        bound = 2 * bounds.output(case.x, q, case.reference.estimator, u)
-    assert_within("output", evaluating.output[sure], q[sure], bound[sure])
 
 
 def backward_of_the_loss(implementation, case):
@@ -99,3 +83,12 @@ def test_the_gradient_of_the_output_in_eval_is_the_declared_one(implementation, 
             at_codes = arrived(answer.gradients[0].codebook, case.codes)
             wanted, limit = output_at_codes(implementation, case, answer.indices, g)
             assert_within(f"gradient at the codebook in eval with {trained}", at_codes, wanted, limit)
+
+
+CHOICE = {"indices"}
+
+
+@law("eval.aliased", level="should", source=USER, needs=CHOICE | {"state", "eval"}, case=cases())
+def test_nothing_returned_in_eval_shares_memory_with_the_layer(implementation, case):
+    """In eval mode too, changing in place what a call returned changes neither the layer nor its next answer."""
+    assert_nothing_is_shared(implementation, case, EVALUATING)

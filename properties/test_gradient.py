@@ -7,13 +7,14 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from vq_reference import estimators
-from vq_reference.testing import bounds
-from vq_reference.testing.adapters.declaration import DeclarationContradicted
-from vq_reference.testing.adapters.implementation import Call, Cotangent
-from vq_reference.testing.closed_forms import arrived, loss_of, output_at_codes
-from vq_reference.testing.law import law
-from vq_reference.testing.measure import assert_within
-from vq_reference.testing.strategies import EXTREME, OPPOSITE, TRAINED, cases, cotangents
+from vq_reference.testing.interface.errors import DeclarationContradicted
+from vq_reference.testing.interface.implementation import Call, Cotangent
+from vq_reference.testing.interface.subjects import EXTREME, OPPOSITE, TRAINED, cotangents
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds import bounds
+from vq_reference.testing.laws.expected.commitment_loss import arrived, loss_of, output_at_codes
+from vq_reference.testing.laws.law import law
+from vq_reference.testing.laws.strategies.simvq_cases import cases
 
 OORD = "van den Oord et al., arXiv 1711.00937, §3.2"
 CHOICE = {"indices"}

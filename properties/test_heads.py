@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
-from vq_reference.testing import bounds, bounds_layer, bounds_state
-from vq_reference.testing.adapters.lasting import Use
-from vq_reference.testing.choice_of_heads import codes_of, excesses, heads_of, off
-from vq_reference.testing.law import law
-from vq_reference.testing.measure import assert_one_of, assert_within
-from vq_reference.testing.stacks import where_codes_lie
-from vq_reference.testing.strategies import NotApplicable
-from vq_reference.testing.strategies_lasting import modes, start, subjects
+from vq_reference.testing.interface.stateful import Use
+from vq_reference.testing.interface.subjects import NotApplicable, start
+from vq_reference.testing.laws.assertions import assert_one_of, assert_within
+from vq_reference.testing.laws.bounds import bounds, bounds_layer, bounds_state
+from vq_reference.testing.laws.expected.nearest_per_head import codes_of, excesses, heads_of, off
+from vq_reference.testing.laws.expected.residual_vq import where_codes_lie
+from vq_reference.testing.laws.law import law
+from vq_reference.testing.laws.strategies.stateful_cases import modes, subjects
 
 SOURCE = "van den Oord et al., arXiv 1711.00937, eq. 1–3; Yu et al., arXiv 2110.04627, §3.2"
 LASTING = {"lasting"}

@@ -6,11 +6,13 @@ Measured on whole Jacobians. A reflection in place of R, or λR in place of λR'
 import numpy as np
 
 from vq_reference import rotation
-from vq_reference.testing import bounds
-from vq_reference.testing.jacobian import jacobian
-from vq_reference.testing.law import law
-from vq_reference.testing.measure import assert_within
-from vq_reference.testing.strategies import EXTREME, OPPOSITE, REGULAR, cases
+from vq_reference.testing.interface.subjects import EXTREME, OPPOSITE, REGULAR
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds import bounds
+from vq_reference.testing.laws.expected.jacobian import jacobian
+from vq_reference.testing.laws.expected.output_and_code import output_and_code
+from vq_reference.testing.laws.law import law
+from vq_reference.testing.laws.strategies.simvq_cases import cases
 
 FIFTY = "Fifty et al., arXiv 2410.06424, §4.2"
 ROTATION = {"estimator:rotation", "indices"}
@@ -94,3 +96,17 @@ def test_the_gradient_of_the_rotation_is_finite_for_every_finite_input(implement
     """The rotation trick hands back a finite gradient for zero, tiny and huge inputs and codes."""
     jac, _ = jacobian(implementation, case)
     assert_within("finite entries of J", np.isfinite(jac), 1.0, 0.0)
+
+
+@law(
+    "rotation.output",
+    level="must",
+    source=FIFTY,
+    needs={"estimator:rotation", "indices"},
+    case=cases("rotation", REGULAR),
+)
+def test_the_rotation_does_not_change_the_output(implementation, case):
+    """With the rotation trick the output is still the selected code, up to the rounding of λRx."""
+    output, q = output_and_code(implementation, case)
+    row = bounds.rotation(case.x, q, implementation.precision.unit_roundoff)[:, None]
+    assert_within("output", output, q, row * np.linalg.norm(q, axis=1, keepdims=True))

@@ -5,12 +5,13 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from vq_reference import loss, nearest
-from vq_reference.testing import bounds, bounds_state
-from vq_reference.testing.adapters.lasting import Start, Use
-from vq_reference.testing.law import law
-from vq_reference.testing.measure import assert_one_of, assert_within
-from vq_reference.testing.stacks import codes_at, losses, residuals, rounding, where_codes_lie
-from vq_reference.testing.strategies_lasting import projected_stacks, stack_subjects, start
+from vq_reference.testing.interface.stateful import Start, Use
+from vq_reference.testing.interface.subjects import start
+from vq_reference.testing.laws.assertions import assert_one_of, assert_within
+from vq_reference.testing.laws.bounds import bounds, bounds_state
+from vq_reference.testing.laws.expected.residual_vq import codes_at, losses, residuals, rounding, where_codes_lie
+from vq_reference.testing.laws.law import law
+from vq_reference.testing.laws.strategies.stateful_cases import projected_stacks, stack_subjects
 
 SOURCE = "Zeghidour et al., SoundStream, arXiv 2107.03312, §III-C"
 STACK = {"stack"}

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vq_reference.testing.cases.case import Case, read_all
+from vq_reference.testing.cases.answers import Fault
+from vq_reference.testing.cases.case import PinnedCase, read_all
 from vq_reference.testing.cases.expected import expected
-from vq_reference.testing.cases.measure import Fault
 from vq_reference.testing.cases.run import on_mutant, on_reference, on_releases
-from vq_reference.testing.precision import PRECISIONS
-from vq_reference.testing.releases import ReleaseUnavailable, fetch
-from vq_reference.testing.since import SINCE, has, needs
+from vq_reference.testing.interface.precision import PRECISIONS
+from vq_reference.testing.releases.fetch import ReleaseUnavailable, fetch
+from vq_reference.testing.torch_features import SINCE, has, needs
 
 CASES = read_all(Path(__file__).parent / "cases")
 PACKAGE = "vector-quantize-pytorch"
@@ -40,7 +40,7 @@ Found = Mapping[str, Mapping[str, list[Fault]] | str]
 @pytest.fixture(scope="module")
 def found() -> Found:
     """Run every release that a case names on all of its cases."""
-    wanted: dict[str, list[Case]] = defaultdict(list)
+    wanted: dict[str, list[PinnedCase]] = defaultdict(list)
     for case in CASES.values():
         for version in {case.last_bad, case.first_good} - {None}:
             wanted[version].append(case)
@@ -81,7 +81,7 @@ def _of(found: Found, version: str | None, name: str) -> list[Fault]:
     return answer[name]
 
 
-def _assert_as_flagged(case: Case, faults: list[Fault]) -> None:
+def _assert_as_flagged(case: PinnedCase, faults: list[Fault]) -> None:
     """Assert that it breaks as the flags say, and not as they deny."""
     kinds = {fault.kind for fault in faults}
     assert kinds & KINDS == set(case.flags) & KINDS, faults

@@ -26,17 +26,18 @@ from vq_reference.arguments import Array
 from vq_reference.codebook import Layer
 from vq_reference.estimators import ESTIMATORS
 from vq_reference.simvq import SimVQ
-from vq_reference.testing import bounds
-from vq_reference.testing.adapters.implementation import Cotangent, Implementation
-from vq_reference.testing.adapters.lasting import Start, Wanted
-from vq_reference.testing.adapters.lasting_torch import LastingTorch
-from vq_reference.testing.adapters.oracle import oracle
-from vq_reference.testing.adapters.sim_vq import reference_module
-from vq_reference.testing.adapters.vector_quantize import ACCESS, module_of
-from vq_reference.testing.closed_forms import arrived, loss_of
-from vq_reference.testing.law import Law
-from vq_reference.testing.measure import assert_within
-from vq_reference.testing.strategies import Case, cotangents, transform_cases
+from vq_reference.testing.adapters.ready.oracle import oracle
+from vq_reference.testing.adapters.ready.simvq import reference_module
+from vq_reference.testing.adapters.ready.vector_quantize import ACCESS, module_of
+from vq_reference.testing.adapters.torch.stateful_layer import LastingTorch
+from vq_reference.testing.interface.implementation import Cotangent, Implementation
+from vq_reference.testing.interface.stateful import Start, Wanted
+from vq_reference.testing.interface.subjects import Case, cotangents
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds import bounds
+from vq_reference.testing.laws.expected.commitment_loss import arrived, loss_of
+from vq_reference.testing.laws.law import Law
+from vq_reference.testing.laws.strategies.simvq_cases import transform_cases
 from vq_reference.vector_quantize import VectorQuantize
 
 STEP = 2.0**-12

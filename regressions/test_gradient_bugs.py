@@ -18,17 +18,17 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from vq_reference.arguments import Array
-from vq_reference.testing import bounds
-from vq_reference.testing.cases.case import Case, read_all
+from vq_reference.testing.cases.answers import Measured, measure
+from vq_reference.testing.cases.case import PinnedCase, read_all
 from vq_reference.testing.cases.expected import sim_vq_of
+from vq_reference.testing.cases.gradient_replay import Replayed, replay
 from vq_reference.testing.cases.makers import reference
-from vq_reference.testing.cases.measure import Measured, measure
-from vq_reference.testing.cases.replay import Replayed, replay
 from vq_reference.testing.cases.run import replayed_on_releases
 from vq_reference.testing.derivatives.shares import RIGHT, patterns
 from vq_reference.testing.derivatives.step import slope
-from vq_reference.testing.releases import ReleaseUnavailable, fetch
-from vq_reference.testing.since import SINCE, has
+from vq_reference.testing.laws.bounds import bounds
+from vq_reference.testing.releases.fetch import ReleaseUnavailable, fetch
+from vq_reference.testing.torch_features import SINCE, has
 
 CASES = read_all(Path(__file__).parent / "cases")
 LATE = "1.32.0"  # what it imports asks for more than the oldest torch
@@ -49,7 +49,7 @@ class Bug:
     starved, fed: the tensors that what the bug is about, an output or the loss, sends no gradient to: bad, good side.
     """
 
-    case: Case
+    case: PinnedCase
     quantities: tuple[str, ...]
     casts: bool = False
     of: str = "losses"
@@ -74,7 +74,7 @@ BUGS = {
 }
 
 
-def terms(case: Case, x: Array, codes: list[Array], at: tuple[Array, list[Array]]) -> Array:
+def terms(case: PinnedCase, x: Array, codes: list[Array], at: tuple[Array, list[Array]]) -> Array:
     """Return the terms that ⟨g, out⟩ + Σ g_l·ℓ_l is the sum of, for the stopped values and indices of the point `at`.
 
     out: x + sg(q − x); sg(λR)·x; or x + ‖q − x‖·sg(d). ℓ_l: w·(mean(sg(r) − q)² + β·mean(r − sg(q))²), the first half
@@ -117,7 +117,7 @@ def turning(x: Array, q: Array) -> Array:
     return found
 
 
-def moved(case: Case, quantity: str) -> tuple[Array, Callable[[Array], Array]]:
+def moved(case: PinnedCase, quantity: str) -> tuple[Array, Callable[[Array], Array]]:
     """Return where the tensor of a quantity stands, and the terms as a function of it alone, flat."""
     x0 = case.x.reshape(-1, case.x.shape[-1])
     sim_vq = sim_vq_of(case.layer) if case.layer["object"] == "SimVQ" else None
@@ -132,7 +132,7 @@ def moved(case: Case, quantity: str) -> tuple[Array, Callable[[Array], Array]]:
     return weight, lambda flat: terms(case, x0, [frozen @ flat.reshape(weight.shape).T], (x0, codes0))
 
 
-def differences(case: Case, quantity: str) -> tuple[Array, Array]:
+def differences(case: PinnedCase, quantity: str) -> tuple[Array, Array]:
     """Return the gradient by Richardson's extrapolation of SciPy's one-sided differences, and its error."""
     at, function = moved(case, quantity)
     origin = function(at.ravel())
@@ -145,7 +145,7 @@ def differences(case: Case, quantity: str) -> tuple[Array, Array]:
     return found.value.reshape(at.shape), found.error.reshape(at.shape)
 
 
-def apart(case: Case, quantity: str, measured: Measured) -> tuple[Array, Array]:
+def apart(case: PinnedCase, quantity: str, measured: Measured) -> tuple[Array, Array]:
     """Return how far what was measured is from the differences, and how far rounding may bring it."""
     wanted, error = differences(case, quantity)
     actual = measured[quantity]

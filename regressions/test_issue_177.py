@@ -2,7 +2,7 @@
 
 https://github.com/lucidrains/vector-quantize-pytorch/issues/177; first bad 1.20.0, first good 1.20.11. Measured on the
 released wheels, each in a process of its own. Every row is compared with the formulas of
-`vq_reference.testing.reproduce.static`, loss and whole gradients; no measured number is written down here.
+`vq_reference.testing.experiments.issue_177.static`, loss and whole gradients; no measured number is written down here.
 """
 
 from __future__ import annotations
@@ -12,20 +12,29 @@ from dataclasses import replace
 import pytest
 from rich.progress import Progress
 
-from vq_reference.testing.releases import ReleaseUnavailable
-from vq_reference.testing.reproduce.dynamic import Run
-from vq_reference.testing.reproduce.measure import measure
-from vq_reference.testing.reproduce.static import BETA, BOTH, CODEBOOK_ONLY, NEITHER, Row, bound, case, expected
-from vq_reference.testing.reproduce.subject import Subject, released
-from vq_reference.testing.reproduce.verdict import judge
-from vq_reference.testing.since import has, needs
+from vq_reference.testing.experiments.issue_177.dynamic import Run
+from vq_reference.testing.experiments.issue_177.measure_all import measure
+from vq_reference.testing.experiments.issue_177.measured import Measured, released
+from vq_reference.testing.experiments.issue_177.reproduction import judge
+from vq_reference.testing.experiments.issue_177.static import (
+    BETA,
+    BOTH,
+    CODEBOOK_ONLY,
+    NEITHER,
+    Row,
+    bound,
+    case,
+    expected,
+)
+from vq_reference.testing.releases.fetch import ReleaseUnavailable
+from vq_reference.testing.torch_features import has, needs
 
 SEEDS = (0, 1, 2)
 NEWEST = pytest.param("newest", marks=needs("newest upstream"))
 
 
 @pytest.fixture(scope="module")
-def subjects() -> list[Subject]:
+def subjects() -> list[Measured]:
     """Fetch the releases. The newest is not trained here: `vq-check reproduce 177` does that too."""
     try:
         *named, newest = released()
@@ -35,7 +44,7 @@ def subjects() -> list[Subject]:
 
 
 @pytest.fixture(scope="module")
-def measured(subjects: list[Subject]) -> tuple[list[Row], list[Run]]:
+def measured(subjects: list[Measured]) -> tuple[list[Row], list[Run]]:
     """Measure all of them once."""
     return measure(subjects, SEEDS, Progress(disable=True))
 
@@ -85,7 +94,7 @@ def test_at_equal_parameters_the_faulty_loss_is_smaller_by_one_over_one_plus_bet
 
 
 def test_in_training_the_missing_half_inflates_the_loss_beyond_the_margin_for_every_seed(
-    subjects: list[Subject], measured: tuple[list[Row], list[Run]]
+    subjects: list[Measured], measured: tuple[list[Row], list[Run]]
 ) -> None:
     """1.20.10 against 1.20.11, same weights and batches: see the verdict's docstring for the margin."""
     verdict = judge(subjects, *measured)

@@ -2,7 +2,7 @@
 
 from my_codec import CodecQuantizer
 
-from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing import torch_quantizer
 
 
 def adapter(dtype="float32", device="cpu"):

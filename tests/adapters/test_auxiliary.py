@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from vq_reference.testing.adapters.auxiliary import TERMS, Auxiliary
-from vq_reference.testing.adapters.lucidrains import PACKAGE
-from vq_reference.testing.adapters.lucidrains_terms import terms_of
-from vq_reference.testing.adapters.vector_quantize import vector_quantize
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.judge import judge
-from vq_reference.testing.targets import READY, implementation_of
-from vq_reference.testing.verdict import Verdict
+from vq_reference.testing.adapters.ready.lucidrains import PACKAGE
+from vq_reference.testing.adapters.ready.lucidrains_terms import terms_of
+from vq_reference.testing.adapters.ready.vector_quantize import vector_quantize
+from vq_reference.testing.interface.auxiliary import TERMS, Auxiliary
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.laws.verdict import Verdict
+from vq_reference.testing.run.judge import judge
+from vq_reference.testing.run.targets import READY, implementation_of
 
 
 @pytest.mark.parametrize("auxiliary", [None, Auxiliary(orthogonality=lambda codes: None)], ids=["none", "another"])

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from vq_reference.testing.adapters.declaration import DeclarationContradicted
-from vq_reference.testing.adapters.moving_average import MovingAverage
-from vq_reference.testing.adapters.quantizer import torch_quantizer
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.judge import judge
-from vq_reference.testing.scripts.text import BROKEN, run
-from vq_reference.testing.verdict import Verdict
+from vq_reference.testing.adapters.codegen.run_script import BROKEN, run
+from vq_reference.testing.adapters.declare.moving_average import MovingAverage
+from vq_reference.testing.adapters.declare.torch_quantizer import torch_quantizer
+from vq_reference.testing.interface.errors import DeclarationContradicted
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.laws.verdict import Verdict
+from vq_reference.testing.run.judge import judge
 
 LAWS = laws()
 

@@ -4,8 +4,8 @@ import inspect
 
 import pytest
 
-from vq_reference.testing.describe.check import contradictions
-from vq_reference.testing.targets import implementation_of, object_of
+from vq_reference.testing.describe.adapter_check import contradictions
+from vq_reference.testing.run.targets import implementation_of, object_of
 
 SHAPES = (
     *("tuple_channel_last", "image_flat_indices", "projections_cosine", "moving_average", "residual_stack"),

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.describe.check import contradictions
-from vq_reference.testing.judge import judge
-from vq_reference.testing.targets import implementation_of, object_of
-from vq_reference.testing.verdict import Verdict
+from vq_reference.testing.describe.adapter_check import contradictions
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.laws.verdict import Verdict
+from vq_reference.testing.run.judge import judge
+from vq_reference.testing.run.targets import implementation_of, object_of
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed: tox -e jax")
 # J = λR by the formula of the paper, which loses its digits near opposite directions, and is no code at x = 0

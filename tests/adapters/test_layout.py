@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vq_reference.testing.adapters.layout import Layout
+from vq_reference.testing.adapters.torch.layout import Layout
 
 TEXTS = (
     "(...) D",

@@ -5,13 +5,13 @@ from importlib.metadata import version
 
 import pytest
 
-from vq_reference.testing.adapters.lucidrains_lasting import OFFERS
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.expectations import load, shipped
-from vq_reference.testing.judge import judge
+from vq_reference.testing.adapters.ready.lucidrains_stateful import OFFERS
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.laws.verdict import Verdict
 from vq_reference.testing.mutants.kill import first_failure
-from vq_reference.testing.targets import READY, implementation_of
-from vq_reference.testing.verdict import Verdict
+from vq_reference.testing.run.expectations import load, shipped
+from vq_reference.testing.run.judge import judge
+from vq_reference.testing.run.targets import READY, implementation_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # that package warns of shapes that do not fit
 LAWS = laws()

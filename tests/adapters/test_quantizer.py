@@ -8,13 +8,13 @@ from torch import nn
 from vq_reference.codebook import Layer
 from vq_reference.nn import SimVQ as Module
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters.bare import torch_estimator
-from vq_reference.testing.adapters.codebooks import BetweenProjections, ThroughLinear
-from vq_reference.testing.adapters.declaration import DeclarationContradicted
-from vq_reference.testing.adapters.implementation import Cotangent
-from vq_reference.testing.adapters.quantizer import torch_quantizer
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.describe.check import check_declarations, contradictions
+from vq_reference.testing.adapters.declare.estimator import torch_estimator
+from vq_reference.testing.adapters.declare.torch_quantizer import torch_quantizer
+from vq_reference.testing.adapters.torch.codebooks import BetweenProjections, ThroughLinear
+from vq_reference.testing.describe.adapter_check import check_declarations, contradictions
+from vq_reference.testing.interface.errors import DeclarationContradicted
+from vq_reference.testing.interface.implementation import Cotangent
+from vq_reference.testing.laws.registry import laws
 from vq_reference.testing.mutants.kill import first_failure
 
 REFERENCE = SimVQ(np.array([[1.0, 0, 0], [0, 1.0, 0]]), (Layer(2 * np.eye(3)),), "straight_through")

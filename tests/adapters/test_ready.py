@@ -5,15 +5,15 @@ import importlib.util
 
 import pytest
 
-from vq_reference.testing.adapters.lasting import LASTING
-from vq_reference.testing.adapters.lucidrains import PACKAGE
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.describe.check import check_declarations, contradictions
+from vq_reference.testing.adapters.ready.lucidrains import PACKAGE
+from vq_reference.testing.describe.adapter_check import check_declarations, contradictions
 from vq_reference.testing.describe.describe import describe
-from vq_reference.testing.expectations import load, shipped
-from vq_reference.testing.judge import judge
-from vq_reference.testing.targets import READY, implementation_of, object_of
-from vq_reference.testing.verdict import Verdict
+from vq_reference.testing.interface.stateful import LASTING
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.laws.verdict import Verdict
+from vq_reference.testing.run.expectations import load, shipped
+from vq_reference.testing.run.judge import judge
+from vq_reference.testing.run.targets import READY, implementation_of, object_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # other packages warn of what they use
 MODULES = {"vector-quantize-pytorch": "vector_quantize_pytorch", "diffusers": "diffusers", "encodec": "encodec"}

@@ -7,14 +7,14 @@ import torch
 from vq_reference.codebook import Layer
 from vq_reference.nn import SimVQ as Module
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters.implementation import Call, Cotangent
-from vq_reference.testing.adapters.quantizer import torch_quantizer
-from vq_reference.testing.bounds import gamma
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.judge import judge
-from vq_reference.testing.measure import assert_within
-from vq_reference.testing.targets import implementation_of
-from vq_reference.testing.verdict import Verdict
+from vq_reference.testing.adapters.declare.torch_quantizer import torch_quantizer
+from vq_reference.testing.interface.implementation import Call, Cotangent
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds.bounds import gamma
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.laws.verdict import Verdict
+from vq_reference.testing.run.judge import judge
+from vq_reference.testing.run.targets import implementation_of
 
 REFERENCE = SimVQ(np.array([[1.0, 0, 0], [0, 1.0, 0]]), (Layer(2 * np.eye(3)),), "rotation")
 X = np.arange(18.0).reshape(6, 3) / 8 + 0.25

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from vq_reference.testing.derivatives import Verdict, check_gradient
-from vq_reference.testing.since import needs
+from vq_reference.testing.derivatives import Agreement, check_gradient
+from vq_reference.testing.torch_features import needs
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
 
@@ -32,7 +32,7 @@ def declared_round(x: Tensor) -> Tensor:
 
 def reason(function, inputs=X, **kwargs) -> str:
     report = check_gradient(function, inputs, **kwargs)
-    assert report.verdict is Verdict.CANNOT_TELL, report
+    assert report.verdict is Agreement.CANNOT_TELL, report
     return report.reason
 
 
@@ -235,6 +235,6 @@ def test_a_compiled_program_is_checked_in_its_eager_original_and_the_report_says
         assert report.agrees, report
         assert report.notes == ("compiled: what was checked is the eager original",)
         assert not any("_orig_mod" in comparison.of for comparison in report.comparisons)
-    assert check_gradient(torch.compile(tampered, backend="eager"), X).verdict is Verdict.DIFFERS
+    assert check_gradient(torch.compile(tampered, backend="eager"), X).verdict is Agreement.DIFFERS
     assert torch.equal(outside(X), outside._orig_mod(X))
     assert type(inside.inner).__name__ == "OptimizedModule"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.autograd import Function
 
-from vq_reference.testing.derivatives import Verdict, check_gradient
+from vq_reference.testing.derivatives import Agreement, check_gradient
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 
@@ -33,9 +33,9 @@ class Reversed(Function):
 @pytest.mark.parametrize(
     ("declared", "verdict"),
     [
-        ({}, Verdict.CANNOT_TELL),
-        ({Reversed: lambda x, scale: x}, Verdict.DIFFERS),
-        ({Reversed: lambda x, scale: (1 + scale) * x.detach() - scale * x}, Verdict.AGREES),
+        ({}, Agreement.CANNOT_TELL),
+        ({Reversed: lambda x, scale: x}, Agreement.DIFFERS),
+        ({Reversed: lambda x, scale: (1 + scale) * x.detach() - scale * x}, Agreement.AGREES),
     ],
     ids=["not declared", "declared as the identity", "declared as reversed"],
 )
@@ -58,7 +58,7 @@ def test_a_trained_tensor_that_nobody_was_told_of_is_named(wrong):
     if wrong:
         codes.register_hook(lambda g: 2 * g)
     report = check_gradient(lambda x: x * codes, X)
-    assert report.verdict is Verdict.CANNOT_TELL
+    assert report.verdict is Agreement.CANNOT_TELL
     assert report.reason.startswith("a tensor of shape (6,) requires a gradient and is neither an input nor")
     assert check_gradient(lambda x: x * codes, X, wrt=["inputs[0]"]).agrees
     assert check_gradient(lambda x, codes: x * codes, (X, codes)).agrees is not wrong
@@ -84,7 +84,7 @@ def test_a_draw_with_an_implicit_derivative_is_named(name):
         arguments = (shape, shape) if name == "Gamma" else (shape,)
         return getattr(torch.distributions, name)(*arguments).rsample()
 
-    assert check_gradient(program, X).verdict is Verdict.CANNOT_TELL
+    assert check_gradient(program, X).verdict is Agreement.CANNOT_TELL
 
 
 class Casting(nn.Module):
@@ -109,7 +109,7 @@ def test_a_program_that_casts_to_float32_is_checked_in_float32(full):
     assert report.notes == ("a gradient passes torch.float32: the errors are that dtype's",)
     # a third of the digits are resolved: 2^−8
     wrong = check_gradient(Casting(1 + 2.0**-6), X, full=full, dtype=torch.float32)
-    assert wrong.verdict is Verdict.DIFFERS, wrong
+    assert wrong.verdict is Agreement.DIFFERS, wrong
     assert wrong.discrepancy.of.split(" / d ")[1].startswith("layer.weight")
 
 
@@ -138,7 +138,7 @@ def test_a_complex_parameter_is_named(wrong):
             return (x * self.weight).abs()
 
     report = check_gradient(Complex(), X)
-    assert (report.verdict, report.reason) == (Verdict.CANNOT_TELL, "weight is complex: only real tensors are moved")
+    assert (report.verdict, report.reason) == (Agreement.CANNOT_TELL, "weight is complex: only real tensors are moved")
     assert check_gradient(Complex(), X, wrt=["inputs[0]"]).agrees
 
 

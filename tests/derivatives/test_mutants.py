@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from vq_reference.testing.derivatives import Verdict, check_gradient
+from vq_reference.testing.derivatives import Agreement, check_gradient
 from vq_reference.testing.mutants import Mutant
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
 DROPS_EVERYTHING = nn.MultiheadAttention(3, 1, dropout=1.0)
-AGREES, DIFFERS, CANNOT_TELL = Verdict.AGREES, Verdict.DIFFERS, Verdict.CANNOT_TELL
+AGREES, DIFFERS, CANNOT_TELL = Agreement.AGREES, Agreement.DIFFERS, Agreement.CANNOT_TELL
 
 
 class Round(Function):
@@ -316,7 +316,7 @@ CASES = [
 
 @pytest.mark.parametrize(("mutant", "program", "verdict"), CASES, ids=[case[0].why for case in CASES])
 def test_without_a_safeguard_the_answer_is_another(mutant, program, verdict):
-    def answer() -> tuple[Verdict | str, str]:
+    def answer() -> tuple[Agreement | str, str]:
         try:
             report = check_gradient(program, X)
         except Exception as error:  # a mutant that crashes is seen as well

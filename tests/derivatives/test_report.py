@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vq_reference.testing.derivatives import check_gradient
-from vq_reference.testing.since import needs
+from vq_reference.testing.torch_features import needs
 
 
 def text(report) -> str:

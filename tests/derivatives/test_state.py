@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from vq_reference.testing.derivatives import check_gradient
-from vq_reference.testing.derivatives.subject import Subject
+from vq_reference.testing.derivatives.subject import Program
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
 
@@ -124,7 +124,7 @@ def test_a_recurrent_module_keeps_its_own_list_of_weights():
 
 def test_a_shared_parameter_is_one_tensor_and_a_repeated_input_too():
     module = Untidy()
-    assert [name for name in Subject(module, X, {}, None).origin if "layer" in name or "twin" in name] == [
+    assert [name for name in Program(module, X, {}, None).origin if "layer" in name or "twin" in name] == [
         "layer.weight",
         "layer.bias",
     ]
@@ -137,8 +137,8 @@ def test_a_shared_parameter_is_one_tensor_and_a_repeated_input_too():
 def test_what_to_differentiate_by_may_be_named_or_given():
     module = nn.Linear(3, 3)
     for wrt in (["weight", "inputs[0]"], [module.weight, X]):
-        assert list(Subject(module, X, {}, wrt).origin) == ["weight", "inputs[0]"]
-    assert list(Subject(lambda x, bias: module(x) + bias["b"], X, {"bias": {"b": X.clone()}}, None).origin) == [
+        assert list(Program(module, X, {}, wrt).origin) == ["weight", "inputs[0]"]
+    assert list(Program(lambda x, bias: module(x) + bias["b"], X, {"bias": {"b": X.clone()}}, None).origin) == [
         "inputs[0]",
         "kwargs['bias']['b']",
         "module.weight",
@@ -157,7 +157,7 @@ def test_modules_are_found_behind_methods_partials_and_objects():
             return self.layer(x)
 
     for function in (layer.forward, functools.partial(lambda m, x: m(x), layer), Holder()):
-        names = list(Subject(function, X, {}, None).origin)
+        names = list(Program(function, X, {}, None).origin)
         assert len(names) == 3, names
         assert check_gradient(function, X).agrees
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vq_reference.testing.derivatives import Verdict, check_gradient
+from vq_reference.testing.derivatives import Agreement, check_gradient
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 
@@ -290,7 +290,7 @@ PROGRAMS = [
 
 @pytest.mark.parametrize("make", PROGRAMS, ids=lambda make: make.__name__)
 def test_the_right_one_agrees_and_the_wrong_one_differs(make):
-    for wrong, verdict in ((False, Verdict.AGREES), (True, Verdict.DIFFERS)):
+    for wrong, verdict in ((False, Agreement.AGREES), (True, Agreement.DIFFERS)):
         torch.manual_seed(3)
         report = check_gradient(make(wrong), X)
         assert report.verdict is verdict, report

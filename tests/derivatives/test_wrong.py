@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vq_reference.testing.derivatives import Verdict, check_gradient
+from vq_reference.testing.derivatives import Agreement, check_gradient
 
 BETA = 0.25
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
@@ -137,7 +137,7 @@ CUSTOM = {
 @pytest.mark.parametrize("name", CUSTOM)
 def test_a_custom_function_is_held_to_what_it_declares(name):
     declared, right, wrong = CUSTOM[name]
-    for backward, verdict in ((right, Verdict.AGREES), (wrong, Verdict.DIFFERS)):
+    for backward, verdict in ((right, Agreement.AGREES), (wrong, Agreement.DIFFERS)):
         estimator = custom(declared, backward)
         report = check_gradient(
             lambda x, q, run=estimator: run.apply(x, 2 * q).exp(), (X, Q), declared={estimator: declared}
@@ -248,7 +248,7 @@ def test_a_backward_that_is_not_the_forwards_differs_where_it_was_tampered_with(
     right = check_gradient(Scaled(program, right=True), X, full=full)
     assert right.agrees, right
     wrong = check_gradient(Scaled(program), X, full=full)
-    assert wrong.verdict is Verdict.DIFFERS, wrong
+    assert wrong.verdict is Agreement.DIFFERS, wrong
     tensor = wrong.discrepancy.of.split(" / d ")[-1]
     assert tensor.startswith(TAMPERED[program]), wrong
 
@@ -291,7 +291,7 @@ def test_a_gradient_that_is_not_a_number_differs():
         return y
 
     report = check_gradient(program, X)
-    assert report.verdict is Verdict.DIFFERS
+    assert report.verdict is Agreement.DIFFERS
     assert report.discrepancy.of.split(" / d ")[1] in {f"inputs[0][{n}, 1]" for n in range(4)}, report
 
 
@@ -316,4 +316,4 @@ def test_a_gradient_that_is_not_contiguous_differs_where_it_does(x, full):
         y.register_hook(lambda g: g / 2)
         return y
 
-    assert check_gradient(halved, x, full=full).verdict is Verdict.DIFFERS
+    assert check_gradient(halved, x, full=full).verdict is Agreement.DIFFERS

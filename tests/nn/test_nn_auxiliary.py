@@ -9,8 +9,8 @@ import torch
 from vq_reference.nn.diversity import diversity
 from vq_reference.nn.orthogonality import orthogonality
 from vq_reference.nn.usage import perplexity, usage
-from vq_reference.testing import bounds_auxiliary
-from vq_reference.testing.measure import assert_within
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds import bounds_auxiliary
 
 X, CODES = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)), torch.eye(5, 4)
 

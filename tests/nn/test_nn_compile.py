@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vq_reference.nn import SimVQ
-from vq_reference.testing.since import needs
+from vq_reference.testing.torch_features import needs
 
 rotations = pytest.mark.parametrize("rotation", [True, False], ids=["rotation", "straight-through"])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vq_reference.nn import ResidualQuantizer, VectorQuantize
-from vq_reference.testing.since import needs
+from vq_reference.testing.torch_features import needs
 
 DIM = 6
 EVERYTHING = {"heads": 2, "separate_codebooks": True, "codebook_dim": 4, "metric": "cosine", "estimator": "rotation"}

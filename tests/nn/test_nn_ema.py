@@ -9,9 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from vq_reference import ema
 from vq_reference.nn import EMACodebook, VectorQuantize
-from vq_reference.testing import bounds_state
-from vq_reference.testing.bounds import gamma
-from vq_reference.testing.measure import assert_within
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds import bounds_state
+from vq_reference.testing.laws.bounds.bounds import gamma
 
 DTYPES = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 SIZE, DIM, COUNT, STEPS = 4, 3, 7, 6

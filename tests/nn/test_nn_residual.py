@@ -6,8 +6,8 @@ import torch
 
 from vq_reference import residual
 from vq_reference.nn import ResidualQuantizer, VectorQuantize
-from vq_reference.testing.bounds import gamma, stable_rotation
-from vq_reference.testing.measure import assert_within
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds.bounds import gamma, stable_rotation
 
 U = 2.0**-24
 DIM, SIZE, COUNT, LAYERS = 4, 8, 10, 3

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_reference.nn import SimVQ
-from vq_reference.testing.since import needs
+from vq_reference.testing.torch_features import needs
 
 DTYPES = [pytest.param(torch.float16, marks=needs("float16")), torch.bfloat16, torch.float32, torch.float64]
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -9,9 +9,9 @@ import torch
 from vq_reference import vector_quantize
 from vq_reference.codebook import Layer
 from vq_reference.nn import VectorQuantize
-from vq_reference.testing import bounds_layer, bounds_state
-from vq_reference.testing.bounds import gamma, stable_rotation
-from vq_reference.testing.measure import assert_within
+from vq_reference.testing.laws.assertions import assert_within
+from vq_reference.testing.laws.bounds import bounds_layer, bounds_state
+from vq_reference.testing.laws.bounds.bounds import gamma, stable_rotation
 
 U = 2.0**-53
 HEADS, WIDTH, SIZE, BATCH, LENGTH = 2, 3, 5, 2, 4

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from alone import alone
+from run_script import alone
 from typer.testing import CliRunner
 
-from vq_reference.testing import record
-from vq_reference.testing.catalogue import laws
 from vq_reference.testing.cli import app
-from vq_reference.testing.plans import planned
-from vq_reference.testing.releases import ReleaseUnavailable, fetch
-from vq_reference.testing.runner import Plan
-from vq_reference.testing.targets import READY, TargetUnavailable
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.releases.fetch import ReleaseUnavailable, fetch
+from vq_reference.testing.reporting import run_files
+from vq_reference.testing.reporting.results import Plan
+from vq_reference.testing.run.plans import planned
+from vq_reference.testing.run.targets import READY, TargetUnavailable
 
 HELD, COULD_NOT_RUN = 0, 2
 FAULTY_RELEASE, MENDED_RELEASE = "vector-quantize-pytorch==1.20.10", "vector-quantize-pytorch==1.20.11"
@@ -27,7 +27,7 @@ def check(monkeypatch):
     import faulty_targets
 
     monkeypatch.setenv("PYTEST_PLUGINS", "faulty_targets")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"))
     monkeypatch.setenv("VQ_CHECK_JOBS", "1")  # the other cores have tests of their own
     for name, each in faulty_targets.FAULTY.items():
         monkeypatch.setitem(READY, name, each)
@@ -42,7 +42,7 @@ def test_a_run_of_several_targets_goes_on_where_one_fails_and_writes_its_files(c
     assert "reference.oracle: 1 planned = 1 held" in done.output
     assert "No module named 'faulty'" in " ".join(done.output.split())
     data = json.loads((tmp_path / "run.json").read_text("utf-8"))
-    jsonschema.validate(data, record.schema())
+    jsonschema.validate(data, run_files.schema())
     assert [run["account"]["not run"] for run in data["runs"]] == [1, 0]
     assert "<testsuites" in (tmp_path / "run.xml").read_text("utf-8")
 
@@ -182,7 +182,7 @@ def test_a_folder_that_holds_another_vq_reference_does_not_replace_the_one_that_
     """As the folder of a clone does, from which it was installed."""
     (tmp_path / "vq_reference").mkdir()
     (tmp_path / "vq_reference" / "__init__.py").write_text("raise ImportError('another one')", encoding="utf-8")
-    text = "from vq_reference.testing.adapters.oracle import oracle as layer"
+    text = "from vq_reference.testing.adapters.ready.oracle import oracle as layer"
     (tmp_path / "mine.py").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     done = check("run", "mine:layer", "--law", "loss.formula", "--profile", "quick")

@@ -1,7 +1,7 @@
 """Every mutant of several processes is killed by the law that it names."""
 
 import pytest
-from test_mutants import RANKS, assert_is_killed
+from killing import RANKS, assert_is_killed
 
 from vq_reference.testing.mutants import MUTANTS
 

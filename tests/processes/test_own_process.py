@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vq_reference.testing.own_process import Call, ProcessDied, TookTooLong, in_own_process, in_own_processes
-from vq_reference.testing.releases import Release
+from vq_reference.testing.releases.fetch import Release
+from vq_reference.testing.releases.process import Call, ProcessDied, TookTooLong, in_own_process, in_own_processes
 
 
 class NotMadeAgain(Exception):
@@ -117,7 +117,7 @@ import sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
 from test_own_process import waits_with_a_child
-from vq_reference.testing.own_process import in_own_process
+from vq_reference.testing.releases.process import in_own_process
 in_own_process(waits_with_a_child, Path({str(tmp_path / "pids")!r}))
 """
     caller = subprocess.Popen([sys.executable, "-c", code])
@@ -128,6 +128,6 @@ in_own_process(waits_with_a_child, Path({str(tmp_path / "pids")!r}))
 
 
 def test_an_interpreter_that_cannot_start_is_told_with_its_last_words(monkeypatch):
-    monkeypatch.setattr("vq_reference.testing.own_process.SERVER", "raise SystemExit('no torch here')")
+    monkeypatch.setattr("vq_reference.testing.releases.process.SERVER", "raise SystemExit('no torch here')")
     with pytest.raises(ProcessDied, match="no torch here"):
         in_own_process(abs, -3)

@@ -10,9 +10,9 @@ import pytest
 import torch  # noqa: F401
 
 from vq_reference.testing import assert_conforms
-from vq_reference.testing.law import PROFILES
-from vq_reference.testing.select import NothingSelected
-from vq_reference.testing.targets import READY, TargetUnavailable
+from vq_reference.testing.laws.law import PROFILES
+from vq_reference.testing.laws.select import NothingSelected
+from vq_reference.testing.run.targets import READY, TargetUnavailable
 
 pytest_plugins = "pytester"
 LAWS = ("-p", "faulty_targets", "--pyargs", "vq_reference.properties", "--vq-profile", "quick")
@@ -87,7 +87,7 @@ def test_k_selects_laws_by_their_ids(pytester):
 
 def test_the_account_is_the_same_in_several_processes(pytester, monkeypatch):
     """pytest-xdist: outcomes cross from its workers, and so does what they had planned."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"))
     laws = chosen("straight_through.output", "rotation.output")
     done = pytester.runpytest_subprocess(*LAWS, "-n", "1", "--vq-target", "faulty.raises", *laws)
     done.stdout.fnmatch_lines(["faulty.raises: 2 planned = 1 held + 0 broken + * + 1 crashed + 0 not run"])
@@ -125,7 +125,7 @@ def test_one_test_of_somebodys_own_suite_runs_the_laws():
 
 def test_a_function_that_returns_an_implementation_conforms_as_it_does():
     """What `vq-check describe` prints is such a function."""
-    from vq_reference.testing.adapters.oracle import oracle
+    from vq_reference.testing.adapters.ready.oracle import oracle
 
     assert_conforms(oracle, only=["rotation.proper"], profile="quick")
     assert_conforms(oracle(), only=["rotation.proper"], profile="quick")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 
-from vq_reference.testing import ranks
-from vq_reference.testing.adapters.lasting import Averaging, Wanted
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.judge import judge
-from vq_reference.testing.targets import implementation_of
-from vq_reference.testing.verdict import Verdict
+from vq_reference.testing.interface.stateful import Averaging, Wanted
+from vq_reference.testing.laws import distributed as ranks
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.laws.verdict import Verdict
+from vq_reference.testing.run.judge import judge
+from vq_reference.testing.run.targets import implementation_of
 from vq_reference.vector_quantize import VectorQuantize
 
 LAW = laws()["state.ranks"]
@@ -25,8 +25,8 @@ TRAINING = ranks.Training(Wanted(VectorQuantize(np.eye(2)[None]), Averaging()), 
 OWN = """
 import torch, torch.distributed as dist
 from torch import nn
-from vq_reference.testing.adapters.moving_average import MovingAverage
-from vq_reference.testing.adapters.quantizer import torch_quantizer
+from vq_reference.testing.adapters.declare.moving_average import MovingAverage
+from vq_reference.testing.adapters.declare.torch_quantizer import torch_quantizer
 
 class Own(nn.Module):
     def __init__(self, dim, size, weight):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from vq_reference.testing import releases
-from vq_reference.testing.releases import Release, ReleaseRefused, ReleaseUnavailable, fetch
-from vq_reference.testing.reproduce.subject import PACKAGE, RELEASES
+from vq_reference.testing.experiments.issue_177.measured import PACKAGE, RELEASES
+from vq_reference.testing.releases import fetch as releases
+from vq_reference.testing.releases.fetch import Release, ReleaseRefused, ReleaseUnavailable, fetch
 
-FETCH = "import sys; from vq_reference.testing.releases import fetch; print(fetch(sys.argv[1]).path)"
+FETCH = "import sys; from vq_reference.testing.releases.fetch import fetch; print(fetch(sys.argv[1]).path)"
 
 
 @pytest.fixture
@@ -116,12 +116,12 @@ def test_a_fetch_that_is_killed_leaves_no_release_and_the_next_one_succeeds(shel
     _wheel(shelf, "1.0")
     killed = """
 import os, signal
-from vq_reference.testing import releases
+from vq_reference.testing.releases import fetch
 def half(line, target):
     (target / "toy_vq").mkdir(parents=True)
     os.kill(os.getpid(), signal.SIGKILL)
-releases._install = half
-releases.fetch("toy-vq==1.0")
+fetch._install = half
+fetch.fetch("toy-vq==1.0")
 """
     assert subprocess.run([sys.executable, "-c", killed]).returncode == -signal.SIGKILL
     assert _kept() == [".toy-vq-1.0.partial"]
@@ -246,7 +246,7 @@ def test_loading_another_copy_or_version_than_the_release_raises(shelf, tmp_path
     code = f"""
 import sys
 from pathlib import Path
-from vq_reference.testing.releases import Release
+from vq_reference.testing.releases.fetch import Release
 sys.path.insert(0, {str(start if shadowed else path)!r})
 Release("toy-vq", {version!r}, Path({str(path)!r})).load("toy_vq")
 """

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vq_reference.testing.releases import Release
-from vq_reference.testing.reproduce import run
-from vq_reference.testing.reproduce.dynamic import STEPS, Run
-from vq_reference.testing.reproduce.static import (
+from vq_reference.testing.experiments.issue_177 import reproduce as run
+from vq_reference.testing.experiments.issue_177.dynamic import STEPS, Run
+from vq_reference.testing.experiments.issue_177.measured import Measured, referenced
+from vq_reference.testing.experiments.issue_177.reproduction import judge
+from vq_reference.testing.experiments.issue_177.static import (
     BETA,
     BOTH,
     CODEBOOK_ONLY,
@@ -24,8 +25,7 @@ from vq_reference.testing.reproduce.static import (
     difference,
     expected,
 )
-from vq_reference.testing.reproduce.subject import Subject, referenced
-from vq_reference.testing.reproduce.verdict import judge
+from vq_reference.testing.releases.fetch import Release
 
 ENCODER_ONLY = Halves(codebook=False, encoder=True)
 U = 2.0**-24
@@ -131,7 +131,7 @@ def _runs(ends, seeds=(0, 1, 2)):
     return [Run(name, e, seed, *3 * [[loss] * STEPS]) for (name, e), loss in ends.items() for seed in seeds]
 
 
-SUBJECTS = [Subject("bad", CODEBOOK_ONLY, True), Subject("good", BOTH, True)]
+SUBJECTS = [Measured("bad", CODEBOOK_ONLY, True), Measured("good", BOTH, True)]
 ROWS = [
     _row("bad", halves=CODEBOOK_ONLY),
     _row("bad", "straight-through"),
@@ -243,7 +243,7 @@ def test_a_release_whose_imports_are_missing_exits_2_and_names_the_extra(monkeyp
     package = tmp_path / "vector_quantize_pytorch"
     package.mkdir()
     package.joinpath("__init__.py").write_text("import a_package_that_nobody_has\n")
-    broken = Subject("broken", BOTH, False, Release("vector-quantize-pytorch", "0", tmp_path))
+    broken = Measured("broken", BOTH, False, Release("vector-quantize-pytorch", "0", tmp_path))
     monkeypatch.setattr(run, "released", lambda: iter([broken]))
     assert run.reproduce_177(tmp_path / "out", console=text) == 2
     assert "broken: ModuleNotFoundError: No module named 'a_package_that_nobody_has'" in text.file.getvalue()

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from vq_reference.testing.law import PROFILES
-from vq_reference.testing.runner import Plan, run
-from vq_reference.testing.select import NothingSelected, select
-from vq_reference.testing.verdict import Account, Outcome, Verdict
+from vq_reference.testing.laws.law import PROFILES
+from vq_reference.testing.laws.select import NothingSelected, select
+from vq_reference.testing.laws.verdict import Account, Outcome, Verdict
+from vq_reference.testing.reporting.results import Plan
+from vq_reference.testing.run.runner import run
 
 HIT, LEFT = "straight_through.output", "rotation.output"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTEST_PLUGINS": "faulty_targets"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(Path(__file__).parents[1] / "support"),
+    "PYTEST_PLUGINS": "faulty_targets",
+}
 
 
 def ran(target, *laws, **changes):

@@ -3,16 +3,16 @@
 import functools
 
 import pytest
-from alone import alone
+from run_script import alone
 from test_ranks import OWN, TRAINING, pytestmark  # noqa: F401 - the same backend is needed
 
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.judge import judge
-from vq_reference.testing.scripts import ranks as scripts
-from vq_reference.testing.scripts.text import OPENING
-from vq_reference.testing.targets import implementation_of
-from vq_reference.testing.trace import TOGETHER, Step
-from vq_reference.testing.verdict import Verdict
+from vq_reference.testing.adapters.codegen.run_script import OPENING
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.laws.verdict import Verdict
+from vq_reference.testing.recording.trace import TOGETHER, Step
+from vq_reference.testing.reporting.repro import distributed_script as scripts
+from vq_reference.testing.run.judge import judge
+from vq_reference.testing.run.targets import implementation_of
 
 RIGHT = "dist.all_reduce(n); dist.all_reduce(s)"
 # law → what stands in place of the sums over all ranks, and what the law says then

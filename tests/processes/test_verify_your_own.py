@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alone import alone
+from run_script import alone
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "verify-your-own.md").read_text(encoding="utf-8")

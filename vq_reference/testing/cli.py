@@ -20,15 +20,15 @@ from rich.table import Table
 from rich.text import Text
 
 from vq_reference import __version__
-from vq_reference.testing import record, report
-from vq_reference.testing.catalogue import as_markdown, laws
-from vq_reference.testing.expectations import ExpectationsRefused, draft, expect, load
-from vq_reference.testing.law import PROFILES
-from vq_reference.testing.plans import planned
-from vq_reference.testing.runner import Plan
-from vq_reference.testing.runner import run as run_plan
-from vq_reference.testing.select import NothingSelected, select
-from vq_reference.testing.targets import TargetUnavailable, object_of
+from vq_reference.testing.laws.law import PROFILES
+from vq_reference.testing.laws.registry import as_markdown, laws
+from vq_reference.testing.laws.select import NothingSelected, select
+from vq_reference.testing.reporting import run_files, terminal
+from vq_reference.testing.reporting.results import Plan
+from vq_reference.testing.run.expectations import ExpectationsRefused, draft, expect, load
+from vq_reference.testing.run.plans import planned
+from vq_reference.testing.run.runner import run as run_plan
+from vq_reference.testing.run.targets import TargetUnavailable, object_of
 
 BROKEN, COULD_NOT_RUN = 1, 2
 
@@ -116,7 +116,7 @@ def reproduce(
     Exit code 0: reproduced. 1: not. 2: it could not be run.
     """
     try:
-        from vq_reference.testing.reproduce.run import reproduce_177
+        from vq_reference.testing.experiments.issue_177.reproduce import reproduce_177
     except ImportError as error:
         raise _stop(f"reproduce needs {error.name}: pip install 'vq-reference[releases]'") from error
     raise typer.Exit(reproduce_177(out, offline, console=console))
@@ -238,8 +238,8 @@ def run(
         raise _stop("\n".join(result.never_made for result in columns.values()))
     if drafted:
         drafted.write_text(draft(columns.values()), encoding="utf-8")
-    record.write(columns, strict, json_file, junit, scripts)
-    report.show(console, columns, strict, scripts)
+    run_files.write(columns, strict, json_file, junit, scripts)
+    terminal.show(console, columns, strict, scripts)
     if any(result.account.fails(strict) for result in columns.values()):
         raise typer.Exit(BROKEN)
     if all(result.account.is_empty for result in columns.values()):
@@ -263,9 +263,9 @@ def drift(
     Exit code 0: the oracle did not move. 1: it did, or could not be computed. 2: there is nothing to compare.
     """
     # by name, and not at the top: it imports torch
-    page = importlib.import_module("vq_reference.testing.drift.page")
+    page = importlib.import_module("vq_reference.testing.experiments.drift.table")
     if written:
-        importlib.import_module("vq_reference.testing.drift.record").write(written)
+        importlib.import_module("vq_reference.testing.experiments.drift.record").write(written)
         if not files:
             return
     if len(files or []) < 2:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.catalogue import laws
-from vq_reference.testing.expectations import expect, load
-from vq_reference.testing.judge import judge, versions_of
-from vq_reference.testing.report import text
-from vq_reference.testing.runner import Plan, Result
-from vq_reference.testing.select import select
-from vq_reference.testing.targets import described, implementation_of
+from vq_reference.testing.interface.implementation import Implementation
+from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.laws.select import select
+from vq_reference.testing.reporting.results import Plan, Result
+from vq_reference.testing.reporting.terminal import text
+from vq_reference.testing.run.expectations import expect, load
+from vq_reference.testing.run.judge import judge, versions_of
+from vq_reference.testing.run.targets import described, implementation_of
 
 
 def assert_conforms(

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from vq_reference.testing.derivation import noting
-from vq_reference.testing.known_bugs import KNOWN_BUGS
-from vq_reference.testing.law import Law
+from vq_reference.testing.interface.subjects import NotApplicable
+from vq_reference.testing.laws.bound_docs import noting
+from vq_reference.testing.laws.law import Law
 from vq_reference.testing.mutants import MUTANTS, Mutant
-from vq_reference.testing.strategies import NotApplicable
-from vq_reference.testing.targets import READY, implementation_of
+from vq_reference.testing.reporting.known_bugs import KNOWN_BUGS
+from vq_reference.testing.run.targets import READY, implementation_of
 
 # after which a law has used its bounds; the first is the smallest, such as one of zeros
 EXAMPLES = 5

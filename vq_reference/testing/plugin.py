@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from vq_reference.testing.expectations import Expectation, ExpectationsRefused, expect, load
-from vq_reference.testing.verdict import Account, Outcome, Verdict
+from vq_reference.testing.laws.verdict import Account, Outcome, Verdict
+from vq_reference.testing.run.expectations import Expectation, ExpectationsRefused, expect, load
 
 if TYPE_CHECKING:
-    from vq_reference.testing.adapters.implementation import Implementation
-    from vq_reference.testing.law import Law
+    from vq_reference.testing.interface.implementation import Implementation
+    from vq_reference.testing.laws.law import Law
 
 DEFAULT_TARGETS = ("reference.oracle", "reference.SimVQ")
 FIXTURE = "implementation"
@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[EXPECTATIONS] = ()
     named = config.getoption("--vq-expectations")
     if named:
-        from vq_reference.testing.catalogue import laws
+        from vq_reference.testing.laws.registry import laws
 
         try:
             config.stash[EXPECTATIONS] = load(Path(named), laws())
@@ -88,8 +88,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def implementation(request: pytest.FixtureRequest) -> Implementation:
     """Return the implementation under test, from `--vq-target`."""
-    from vq_reference.testing.judge import versions_of
-    from vq_reference.testing.targets import TargetUnavailable, implementation_of
+    from vq_reference.testing.run.judge import versions_of
+    from vq_reference.testing.run.targets import TargetUnavailable, implementation_of
 
     given = {name: request.config.getoption(f"--vq-{name}") for name in ("device", "dtype", "called")}
     if folder := request.config.getoption("--vq-folder"):
@@ -131,7 +131,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     law = law_of(pyfuncitem)
     if law is None:
         return None
-    from vq_reference.testing.judge import judge, versions_of
+    from vq_reference.testing.run.judge import judge, versions_of
 
     config = pyfuncitem.config
     _write(config, event="started", law=law.id)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vq_reference.testing.cases.case import Case, CaseRefused, decoded, read, read_all, write
+from vq_reference.testing.cases.case import CaseRefused, PinnedCase, decoded, read, read_all, write
 from vq_reference.testing.cases.expected import expected
 
 # what a person says of a case; the rest is an input, which the draft holds too or a counterexample gives
@@ -34,7 +34,7 @@ def add(draft: Path, folder: Path, run: Path | None = None, law: str = "") -> Pa
         raise CaseRefused(f"{draft.name}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
     given = decoded({name: data[name] for name in INPUT})
     said = {**{name: data[name] for name in SAID}, "flags": tuple(data["flags"])}
-    case = _answered(Case(**said, **given, expected={}, bound={}), data.get("quantities"))
+    case = _answered(PinnedCase(**said, **given, expected={}, bound={}), data.get("quantities"))
     folder.mkdir(parents=True, exist_ok=True)
     _require_new(case, read_all(folder))
     return write(case, folder)
@@ -52,7 +52,7 @@ def renew(name: str, folder: Path) -> Path:
     return write(_answered(case, list(case.expected)), folder)
 
 
-def _answered(case: Case, quantities: list[str] | None) -> Case:
+def _answered(case: PinnedCase, quantities: list[str] | None) -> PinnedCase:
     """Return the case with the oracle's answers to those quantities; to all that its layer has, if None."""
     numbers = expected({name: getattr(case, name) for name in (*INPUT, "flags")})
     chosen = list(numbers) if quantities is None else quantities
@@ -65,7 +65,7 @@ def _answered(case: Case, quantities: list[str] | None) -> Case:
     )
 
 
-def _require_new(case: Case, others: Mapping[str, Case]) -> None:
+def _require_new(case: PinnedCase, others: Mapping[str, PinnedCase]) -> None:
     if case.id in others:
         raise CaseRefused(f"there is a case {case.id!r} already: choose another id")
     mine = _question(case)
@@ -74,7 +74,7 @@ def _require_new(case: Case, others: Mapping[str, Case]) -> None:
             raise CaseRefused(f"case {other.id!r} asks the same of the same layer: one of both is enough")
 
 
-def _question(case: Case) -> str:
+def _question(case: PinnedCase) -> str:
     """Return what a case asks, whatever it is called: its input, and the quantities that it is about."""
     data = case.as_json()
     return json.dumps([sorted(case.expected), *(data[name] for name in INPUT)], sort_keys=True)

@@ -22,7 +22,7 @@ class CaseRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Case:
+class PinnedCase:
     """A known bug: where it was, an input that shows it, and what right code gives for that input.
 
     id, what, formula, link, flags: for the reader; `docs/cases.md` says what each flag stands for.
@@ -58,7 +58,7 @@ class Case:
         return {"form": FORM, **{name: encoded(getattr(self, name)) for name in self.__dataclass_fields__}}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Case:
+    def from_json(cls, data: Mapping[str, Any]) -> PinnedCase:
         """Return the case of plain data. Raises CaseRefused for a form that this version does not know."""
         if data["form"] != FORM:
             raise CaseRefused(f"form {data['form']}: this version reads form {FORM}")
@@ -105,12 +105,12 @@ def decoded(value: Any) -> Any:
     return value
 
 
-def read(path: Path) -> Case:
+def read(path: Path) -> PinnedCase:
     """Return the case in that file. The schema is not checked here: `check` does."""
-    return Case.from_json(json.loads(path.read_text("utf-8")))
+    return PinnedCase.from_json(json.loads(path.read_text("utf-8")))
 
 
-def read_all(folder: Path) -> dict[str, Case]:
+def read_all(folder: Path) -> dict[str, PinnedCase]:
     """Return the cases of a folder by id. Raises CaseRefused for a file that is not named after its id."""
     cases = {}
     for path in sorted(folder.glob("*.json")):
@@ -121,7 +121,7 @@ def read_all(folder: Path) -> dict[str, Case]:
     return cases
 
 
-def write(case: Case, folder: Path) -> Path:
+def write(case: PinnedCase, folder: Path) -> Path:
     """Write the case to a file that is named after it. Raises CaseRefused where the schema is not met."""
     data = case.as_json()
     check(data)
@@ -141,5 +141,5 @@ def check(data: Mapping[str, Any]) -> None:
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema of a case."""
-    made: dict[str, Any] = json.loads(files("vq_reference.testing").joinpath("case.schema.json").read_text("utf-8"))
+    made: dict[str, Any] = json.loads(files(__package__).joinpath("case.schema.json").read_text("utf-8"))
     return made

@@ -15,8 +15,8 @@ from vq_reference.arguments import Array
 from vq_reference.codebook import Layer
 from vq_reference.residual import ResidualStack
 from vq_reference.simvq import SimVQ
-from vq_reference.testing import bounds, bounds_auxiliary, bounds_state
-from vq_reference.testing.precision import PRECISIONS
+from vq_reference.testing.interface.precision import PRECISIONS
+from vq_reference.testing.laws.bounds import bounds, bounds_auxiliary, bounds_state
 from vq_reference.vector_quantize import VectorQuantize
 
 Quantities = dict[str, tuple[Array, Array]]

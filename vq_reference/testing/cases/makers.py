@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from vq_reference.nn.diversity import diversity
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters import sim_vq
-from vq_reference.testing.adapters.implementation import Layer
-from vq_reference.testing.adapters.lasting import Averaging, LastingLayer, Wanted, WantedStack
-from vq_reference.testing.adapters.lasting_torch import Access, Given, LastingTorch
-from vq_reference.testing.adapters.oracle import oracle
-from vq_reference.testing.adapters.torch_layer import Layouts, TorchLayer
-from vq_reference.testing.adapters.vector_quantize import build, build_stack
-from vq_reference.testing.cases.case import Case
+from vq_reference.testing.adapters.ready import simvq as sim_vq
+from vq_reference.testing.adapters.ready.oracle import oracle
+from vq_reference.testing.adapters.ready.vector_quantize import build, build_stack
+from vq_reference.testing.adapters.torch.layer import Layouts, TorchLayer
+from vq_reference.testing.adapters.torch.stateful_layer import Access, Given, LastingTorch
+from vq_reference.testing.cases.answers import Makers
+from vq_reference.testing.cases.case import PinnedCase
 from vq_reference.testing.cases.expected import stack_of, vector_quantize_of
-from vq_reference.testing.cases.measure import Makers
+from vq_reference.testing.interface.implementation import Layer
+from vq_reference.testing.interface.stateful import Averaging, LastingLayer, Wanted, WantedStack
 
 
 def reference() -> Makers:
@@ -43,7 +43,7 @@ def _reference_sim_vq(wanted: SimVQ, dtype: str) -> Layer:
     return sim_vq.reference_module(dtype=dtype).build(wanted)
 
 
-def _reference_lasting(case: Case) -> LastingLayer:
+def _reference_lasting(case: PinnedCase) -> LastingLayer:
     layer = case.layer
     if layer["object"] != "VectorQuantize":
         return build_stack(WantedStack(stack_of(layer), layer_dropout="kept" in layer))
@@ -72,7 +72,7 @@ def _lucidrains_sim_vq(wanted: SimVQ, dtype: str) -> Layer:
     return replace(layer, layouts=Layouts.of("... D", loss=()))
 
 
-def _lucidrains_lasting(case: Case) -> LastingLayer:
+def _lucidrains_lasting(case: PinnedCase) -> LastingLayer:
     package = importlib.import_module("vector_quantize_pytorch")
     layer = case.layer
     makes = {

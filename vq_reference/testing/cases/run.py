@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vq_reference.testing.cases.case import Case
+from vq_reference.testing.cases.answers import Fault, Measured, faults, measure
+from vq_reference.testing.cases.case import PinnedCase
+from vq_reference.testing.cases.gradient_replay import Replayed
 from vq_reference.testing.cases.makers import in_numpy, reference
-from vq_reference.testing.cases.measure import Fault, Measured, faults, measure
-from vq_reference.testing.cases.replay import Replayed
 from vq_reference.testing.cases.worker import on_release
 from vq_reference.testing.mutants import MUTANTS
-from vq_reference.testing.own_process import Call, ProcessDied, in_own_processes
-from vq_reference.testing.releases import Release
+from vq_reference.testing.releases.fetch import Release
+from vq_reference.testing.releases.process import Call, ProcessDied, in_own_processes
 
 
-def on_releases(jobs: Iterable[tuple[Release, Iterable[Case]]]) -> list[Mapping[str, list[Fault]]]:
+def on_releases(jobs: Iterable[tuple[Release, Iterable[PinnedCase]]]) -> list[Mapping[str, list[Fault]]]:
     """Return, for each job, case id → its faults on that release."""
     planned = [(release, list(cases)) for release, cases in jobs]
     answers = _answers((release, cases, None) for release, cases in planned)
@@ -26,7 +26,7 @@ def on_releases(jobs: Iterable[tuple[Release, Iterable[Case]]]) -> list[Mapping[
 
 
 def replayed_on_releases(
-    jobs: Iterable[tuple[Release, Mapping[str, str], Iterable[Case]]],
+    jobs: Iterable[tuple[Release, Mapping[str, str], Iterable[PinnedCase]]],
 ) -> list[Mapping[str, tuple[Measured, Replayed] | str]]:
     """Return, for each job, case id → what was measured on that release and what replay says; or why there is neither.
 
@@ -35,7 +35,7 @@ def replayed_on_releases(
     return _answers((release, list(cases), dtypes) for release, dtypes, cases in jobs)
 
 
-def _answers(jobs: Iterable[tuple[Release, list[Case], Mapping[str, str] | None]]) -> list[Mapping[str, Any]]:
+def _answers(jobs: Iterable[tuple[Release, list[PinnedCase], Mapping[str, str] | None]]) -> list[Mapping[str, Any]]:
     calls = [Call(on_release, job, release=job[0]) for job in jobs]
     answers: list[Mapping[str, Any]] = [{}] * len(calls)
     for i, answer in in_own_processes(calls, at_once=2):
@@ -47,12 +47,12 @@ def _answers(jobs: Iterable[tuple[Release, list[Case], Mapping[str, str] | None]
     return answers
 
 
-def on_reference(case: Case) -> list[Fault]:
+def on_reference(case: PinnedCase) -> list[Fault]:
     """Return the faults of `vq_reference.nn` on the case: none, if it is as right as it claims."""
     return faults(case, measure(case, reference()))
 
 
-def on_mutant(case: Case) -> list[Fault]:
+def on_mutant(case: PinnedCase) -> list[Fault]:
     """Return the faults of the reference with the case's mutant in it."""
     if case.mutant is None:
         raise ValueError(f"case {case.id} names no mutant")

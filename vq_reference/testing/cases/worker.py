@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vq_reference.testing.cases.case import Case
+from vq_reference.testing.cases.answers import measure
+from vq_reference.testing.cases.case import PinnedCase
+from vq_reference.testing.cases.gradient_replay import replay
 from vq_reference.testing.cases.makers import lucidrains
-from vq_reference.testing.cases.measure import measure
-from vq_reference.testing.cases.replay import replay
-from vq_reference.testing.releases import Release
+from vq_reference.testing.releases.fetch import Release
 
 
-def on_release(release: Release, cases: Sequence[Case], dtypes: Mapping[str, str] | None) -> dict[str, Any]:
+def on_release(release: Release, cases: Sequence[PinnedCase], dtypes: Mapping[str, str] | None) -> dict[str, Any]:
     """Return what the release gives for each case, by its id: what was measured, or, where it raises, what it says.
 
     dtypes: case id → what it is replayed in; then each is (what was measured, what replay says).

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from vq_reference.testing.derivatives.findings import Findings, along_directions, entry_by_entry
 from vq_reference.testing.derivatives.probe import directional, every_entry
-from vq_reference.testing.derivatives.report import GradientReport, Verdict
+from vq_reference.testing.derivatives.report import Agreement, GradientReport
 from vq_reference.testing.derivatives.sides import DeclaredFunction
 from vq_reference.testing.derivatives.state import compiling_nothing, default_dtype
-from vq_reference.testing.derivatives.subject import Subject
+from vq_reference.testing.derivatives.subject import Program
 from vq_reference.testing.derivatives.tape import DivergedError
 
 
@@ -69,7 +69,7 @@ def check_gradient(
         raise ValueError(f"directions is {directions}: expected at least 1")
     if dtype not in (torch.float64, torch.float32):
         raise ValueError(f"dtype is {dtype}: expected torch.float64 or torch.float32")
-    subject = Subject(function, inputs, kwargs or {}, wrt, dtype)
+    subject = Program(function, inputs, kwargs or {}, wrt, dtype)
     notes: tuple[str, ...] = ()
     if subject.hooked_late:
         notes += (f"hooks on .grad, which run after autograd, are not checked: {', '.join(subject.hooked_late)}",)
@@ -79,7 +79,7 @@ def check_gradient(
         plan = every_entry(subject, seed) if full else directional(subject, directions, seed)
         if not plan.outputs:
             reason = f"no output carries a gradient to {', '.join(subject.origin)}"
-            return GradientReport(Verdict.CANNOT_TELL, reason, passes=subject.passes, notes=notes)
+            return GradientReport(Agreement.CANNOT_TELL, reason, passes=subject.passes, notes=notes)
         other = DeclaredFunction(subject, declared or {})
         obstacles = list(other.obstacles)
         if not obstacles and other.outputs.keys() != plan.outputs.keys():
@@ -92,7 +92,7 @@ def check_gradient(
                 found = (entry_by_entry if full else along_directions)(subject, other, plan, seed)
             except DivergedError as way:
                 obstacles = [f"beside the point the program does something else: {way}"]
-    verdict, reason = (Verdict.CANNOT_TELL, "; ".join(obstacles)) if obstacles else found.verdict()
+    verdict, reason = (Agreement.CANNOT_TELL, "; ".join(obstacles)) if obstacles else found.verdict()
     without = plan.without(other.operations * torch.finfo(torch.float64).eps / 2)
     return GradientReport(
         verdict,

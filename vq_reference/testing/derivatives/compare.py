@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vq_reference.testing.derivatives.probe import Probe
-from vq_reference.testing.derivatives.report import Comparison, Verdict
+from vq_reference.testing.derivatives.report import Agreement, Comparison
 from vq_reference.testing.derivatives.sides import DeclaredFunction
 from vq_reference.testing.derivatives.step import Floats, Slope, overruled, resolution, settle, steps
 from vq_reference.testing.derivatives.subject import Outputs
@@ -40,9 +40,9 @@ class Compared(Sequence[Comparison]):
             float(number[k]) for number in (self.autograd, self.declared, self.error, self.scale)
         )
         if self.agrees[k] or self.differs[k]:
-            verdict, reason = Verdict.AGREES if self.agrees[k] else Verdict.DIFFERS, ""
+            verdict, reason = Agreement.AGREES if self.agrees[k] else Agreement.DIFFERS, ""
         else:
-            verdict, reason = Verdict.CANNOT_TELL, self.why(k)
+            verdict, reason = Agreement.CANNOT_TELL, self.why(k)
         return Comparison(self.probe.name(k), autograd, declared, error, scale, verdict, reason)
 
     def badness(self, k: int) -> tuple[int, float]:

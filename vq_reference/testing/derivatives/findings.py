@@ -11,10 +11,10 @@ import numpy as np
 from vq_reference.testing.derivatives.compare import Compared, compare
 from vq_reference.testing.derivatives.kinks import beside_a_kink
 from vq_reference.testing.derivatives.locate import locate
-from vq_reference.testing.derivatives.probe import Plan, Probe
-from vq_reference.testing.derivatives.report import Comparison, Jacobian, Verdict
+from vq_reference.testing.derivatives.probe import Probe, Probes
+from vq_reference.testing.derivatives.report import Agreement, Comparison, Jacobian
 from vq_reference.testing.derivatives.sides import DeclaredFunction
-from vq_reference.testing.derivatives.subject import Outputs, Subject
+from vq_reference.testing.derivatives.subject import Outputs, Program
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Findings:
     discrepancy: Comparison | None = None
     jacobians: tuple[Jacobian, ...] = ()
 
-    def verdict(self) -> tuple[Verdict, str]:
+    def verdict(self) -> tuple[Agreement, str]:
         """Return the verdict, and the reason for it."""
         if self.discrepancy is not None:
-            return Verdict.DIFFERS, str(self.discrepancy)
-        unsettled = [one.reason for one in self.comparisons if one.verdict is Verdict.CANNOT_TELL]
-        return (Verdict.CANNOT_TELL, "; ".join(dict.fromkeys(unsettled))) if unsettled else (Verdict.AGREES, "")
+            return Agreement.DIFFERS, str(self.discrepancy)
+        unsettled = [one.reason for one in self.comparisons if one.verdict is Agreement.CANNOT_TELL]
+        return (Agreement.CANNOT_TELL, "; ".join(dict.fromkeys(unsettled))) if unsettled else (Agreement.AGREES, "")
 
 
-def along_directions(subject: Subject, declared: DeclaredFunction, plan: Plan, seed: int) -> Findings:
+def along_directions(subject: Program, declared: DeclaredFunction, plan: Probes, seed: int) -> Findings:
     """Compare along the plan's directions, up to one in which an output differs; search that for an entry."""
     comparisons: list[Comparison] = []
     for probe in plan.probes:
@@ -43,19 +43,19 @@ def along_directions(subject: Subject, declared: DeclaredFunction, plan: Plan, s
         if compared.differs[row]:
             entry = locate(subject, declared, probe, row, plan.outputs)
             # a backward that is not linear may be wrong in a direction, and in no entry by itself
-            one = entry if entry.verdict is Verdict.DIFFERS else compared[row]
+            one = entry if entry.verdict is Agreement.DIFFERS else compared[row]
             return _unless_beside_a_kink(Findings(tuple(comparisons), one), probe.owners[row], subject, declared, seed)
     return Findings(tuple(comparisons))
 
 
-def entry_by_entry(subject: Subject, declared: DeclaredFunction, plan: Plan, seed: int) -> Findings:
+def entry_by_entry(subject: Program, declared: DeclaredFunction, plan: Probes, seed: int) -> Findings:
     """Compare every entry: the plan has a probe for each coordinate of each tensor, in order."""
     columns = iter([_compared(declared, probe, plan.outputs) for probe in plan.probes])
     jacobians: list[Jacobian] = []
     for tensor, x in subject.origin.items():
         jacobians += _jacobians(tensor, x.shape, list(islice(columns, x.numel())), plan.outputs)
     found = Findings(tuple(one.worst for one in jacobians), jacobians=tuple(jacobians))
-    differing = [one for one in jacobians if one.worst.verdict is Verdict.DIFFERS]
+    differing = [one for one in jacobians if one.worst.verdict is Agreement.DIFFERS]
     if not differing:
         return found
     worst = max(differing, key=lambda one: one.worst.apart)
@@ -72,7 +72,7 @@ def _compared(declared: DeclaredFunction, probe: Probe, outputs: Outputs) -> Com
 
 
 def _unless_beside_a_kink(
-    found: Findings, output: str, subject: Subject, declared: DeclaredFunction, seed: int
+    found: Findings, output: str, subject: Program, declared: DeclaredFunction, seed: int
 ) -> Findings:
     undecided = beside_a_kink(subject, declared, output, seed)
     if undecided is None:

@@ -13,10 +13,10 @@ from vq_reference.testing.derivatives.probe import Probe, along, single
 from vq_reference.testing.derivatives.report import Comparison
 from vq_reference.testing.derivatives.sides import DeclaredFunction, entries, vector_products
 from vq_reference.testing.derivatives.step import Floats, steps
-from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
+from vq_reference.testing.derivatives.subject import Outputs, Point, Program
 
 
-def locate(subject: Subject, declared: DeclaredFunction, probe: Probe, row: int, outputs: Outputs) -> Comparison:
+def locate(subject: Program, declared: DeclaredFunction, probe: Probe, row: int, outputs: Outputs) -> Comparison:
     """Return one entry that differs, for the number `row` of a directional probe that does.
 
     Halving: the difference along a direction is the sum of those along two halves of it, so the larger one is followed

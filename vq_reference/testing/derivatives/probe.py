@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vq_reference.testing.derivatives.sides import entries, vector_products
 from vq_reference.testing.derivatives.step import Floats
-from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
+from vq_reference.testing.derivatives.subject import Outputs, Point, Program
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Probes:
     """The probes of a check.
 
     outputs: those of the program at the origin that carry a gradient. constant: the names of those that do not.
@@ -79,8 +79,8 @@ def along(x: Tensor, k: int) -> tuple[Tensor, float]:
     return direction, unit
 
 
-def directional(subject: Subject, directions: int, seed: int) -> Plan:
-    """Plan random directions through all tensors at once, and a random weighting of each output.
+def directional(subject: Program, directions: int, seed: int) -> Probes:
+    """Probes random directions through all tensors at once, and a random weighting of each output.
 
     A single wrong entry of the Jacobian shows in a random direction with probability one.
     """
@@ -116,11 +116,11 @@ def directional(subject: Subject, directions: int, seed: int) -> Plan:
             measure, size = _weighted(cotangents), _sizes(cotangents)
             probes.append(Probe(direction, measure, size, names, list(live), slopes, pull, reach, cotangents))
         outputs = {name: y.detach() for name, y in live.items()}
-        return Plan(probes, outputs, constant, shares)
+        return Probes(probes, outputs, constant, shares)
 
 
-def every_entry(subject: Subject, seed: int) -> Plan:
-    """Plan each coordinate of each tensor on its own, and each entry of each output: the full Jacobian."""
+def every_entry(subject: Program, seed: int) -> Probes:
+    """Probes each coordinate of each tensor on its own, and each entry of each output: the full Jacobian."""
     draw = _entries_of_size_one(seed)
     with vector_products(subject) as (live, constant, product):
         outputs = {name: y.detach() for name, y in live.items()}
@@ -155,11 +155,11 @@ def every_entry(subject: Subject, seed: int) -> Plan:
             probes.append(
                 Probe({tensor: direction}, entries, _absolute, names, owners, slopes, pull, reach, unit=unit, by=by)
             )
-    return Plan(probes, outputs, constant, shares)
+    return Probes(probes, outputs, constant, shares)
 
 
-def single(subject: Subject, output: str, weight: Tensor, tensor: str, k: int, gradient: Tensor) -> Probe:
-    """Plan one entry of the Jacobian: the k-th of `tensor`, and the one place of `output` where `weight` is not zero.
+def single(subject: Program, output: str, weight: Tensor, tensor: str, k: int, gradient: Tensor) -> Probe:
+    """Probes one entry of the Jacobian: the k-th of `tensor`, and the one place of `output` where `weight` is not zero.
 
     gradient: autograd's, of the output with that weight by the whole tensor.
     """

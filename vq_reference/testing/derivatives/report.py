@@ -16,7 +16,7 @@ from vq_reference.testing.derivatives.step import Floats
 SHOWN = 5
 
 
-class Verdict(str, Enum):
+class Agreement(str, Enum):
     """The three answers."""
 
     AGREES = "agrees"
@@ -38,7 +38,7 @@ class Comparison:
     declared: float
     error: float
     scale: float
-    verdict: Verdict
+    verdict: Agreement
     reason: str = ""
 
     @property
@@ -87,7 +87,7 @@ class GradientReport:
     else to know.
     """
 
-    verdict: Verdict
+    verdict: Agreement
     reason: str
     comparisons: tuple[Comparison, ...] = ()
     discrepancy: Comparison | None = None
@@ -100,7 +100,7 @@ class GradientReport:
     @property
     def agrees(self) -> bool:
         """Whether the verdict is `agrees`; `cannot tell` is not."""
-        return self.verdict is Verdict.AGREES
+        return self.verdict is Agreement.AGREES
 
     @property
     def unreached(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from vq_reference.testing.derivatives.graph import Graph, next_number
 from vq_reference.testing.derivatives.modes import following
 from vq_reference.testing.derivatives.state import standing_in
 from vq_reference.testing.derivatives.step import Floats, Slope, slope
-from vq_reference.testing.derivatives.subject import Outputs, Point, Subject
+from vq_reference.testing.derivatives.subject import Outputs, Point, Program
 from vq_reference.testing.derivatives.tape import Tape
 
 VectorProduct = Callable[[str, Tensor], dict[str, Tensor]]
@@ -27,7 +27,7 @@ _CHECKPOINT, _HOOK = checkpoint.CheckpointFunction, BackwardHookFunction
 
 
 @contextmanager
-def vector_products(subject: Subject) -> Iterator[tuple[Outputs, list[str], VectorProduct]]:
+def vector_products(subject: Program) -> Iterator[tuple[Outputs, list[str], VectorProduct]]:
     """Run the program as it is; yield the outputs that carry a gradient, the names of the others, and J'g by autograd.
 
     That is a function of an output's name and of g, and returns a tensor for each leaf.
@@ -67,7 +67,7 @@ class DeclaredFunction:
     unit_roundoff of it. obstacles: why it cannot be followed; then no slope must be asked for.
     """
 
-    def __init__(self, subject: Subject, functions: Mapping[type, Callable[..., Any]]) -> None:
+    def __init__(self, subject: Program, functions: Mapping[type, Callable[..., Any]]) -> None:
         self._subject = subject
         self.tape = Tape()
         self._functions = {

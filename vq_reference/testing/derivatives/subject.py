@@ -21,7 +21,7 @@ Outputs = dict[str, Tensor]
 Call = Callable[[AbstractContextManager[None]], Outputs]
 
 
-class Subject:
+class Program:
     """A module or callable, its inputs, and the tensors to differentiate by.
 
     Each run is given copies of inputs, parameters and buffers, in one dtype, and the same random numbers. So nothing

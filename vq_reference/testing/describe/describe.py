@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from vq_reference.estimators import ESTIMATORS
-from vq_reference.testing.adapters.codebooks import BetweenProjections
-from vq_reference.testing.adapters.declared import Asked
-from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.adapters.places import Path
-from vq_reference.testing.adapters.torch_layer import Layouts
-from vq_reference.testing.describe import measure
-from vq_reference.testing.describe.constructor import CannotDescribe, Constructor
+from vq_reference.testing.adapters.declare.declared_module import Asked
+from vq_reference.testing.adapters.torch.codebooks import BetweenProjections
+from vq_reference.testing.adapters.torch.layer import Layouts
+from vq_reference.testing.adapters.torch.places import Path
+from vq_reference.testing.describe import conventions
+from vq_reference.testing.describe.construct import CannotDescribe, Constructor
 from vq_reference.testing.describe.search import Found, search
+from vq_reference.testing.interface.implementation import Implementation
 
 __all__ = ["CannotDescribe", "Description", "describe"]
 
@@ -35,7 +35,7 @@ class Description:
     """What was found. facts: what → how it is. unknown: what could not be found out, and why. notes: what to look at.
 
     origin: "module:name" that the target is imported from, or "". make: the first argument of `torch_quantizer`;
-    arguments: those that are not its defaults; imports: what they need; all as source text.
+    arguments: those that are not its defaults; imports: what they need of `vq_reference.testing`; all as source text.
     """
 
     target: Any
@@ -54,10 +54,11 @@ class Description:
         return f"{header}\n\n{self._body()}"
 
     def _body(self) -> str:
-        imports = sorted([*self.imports, "from vq_reference.testing.adapters.quantizer import torch_quantizer"])
+        imports = ", ".join(sorted([*self.imports, "torch_quantizer"]))
         given = "".join(f"        {name}={value},\n" for name, value in self.arguments.items())
         return (
-            "\n".join(imports) + '\n\n\ndef adapter(dtype="float32", device="cpu"):\n    return torch_quantizer(\n'
+            f"from vq_reference.testing import {imports}\n\n\n"
+            'def adapter(dtype="float32", device="cpu"):\n    return torch_quantizer(\n'
             f"        {self.make},\n{given}        dtype=dtype,\n        device=device,\n    )\n"
         )
 
@@ -138,9 +139,7 @@ def _places(description: Description, found: Found) -> None:
         arguments["codebook"] = repr(found.codebook.codes)
         arguments.update(project_in=repr(found.codebook.entering), project_out=repr(found.codebook.leaving))
     elif not isinstance(found.codebook, str):
-        description.imports.append(
-            f"from vq_reference.testing.adapters.codebooks import {type(found.codebook).__name__}"
-        )
+        description.imports.append(type(found.codebook).__name__)
         if isinstance(description.target, nn.Module):
             arguments["sizes"] = repr(found.sizes)
     arguments["x"] = repr(found.x)
@@ -204,7 +203,7 @@ def _loss(description: Description, found: Found, beta: str | None) -> None:
         if found.indices_at is None:
             break
         made = description.implementation()
-        numbers = measure.routing(made, measure.probe(made))
+        numbers = conventions.routing(made, conventions.probe(made))
         if numbers and (numbers.codebook or numbers.encoder):
             measured.append((path, numbers))
     for key in ("loss_at", "loss_weights"):
@@ -233,26 +232,26 @@ def _weigh(description: Description, path: Path, beta: str | None) -> None:
     arguments["loss_weights"] = "(1.0, 1.0)"
     made = description.implementation()
     u = made.precision.unit_roundoff
-    case = measure.probe(made)
-    numbers = measure.routing(made, case)
-    longer = measure.routing(made, measure.probe(made, tokens=2 * measure.TOKENS))
+    case = conventions.probe(made)
+    numbers = conventions.routing(made, case)
+    longer = conventions.routing(made, conventions.probe(made, tokens=2 * conventions.TOKENS))
     assert numbers is not None
     assert longer is not None
     reduction = 1.0
-    if measure.same(longer.value, 2 * numbers.value, u):
+    if conventions.same(longer.value, 2 * numbers.value, u):
         reduction = float(case.x.size)
         arguments["loss_reduction"] = "'sum'"
-    elif not measure.same(longer.value, numbers.value, u):
+    elif not conventions.same(longer.value, numbers.value, u):
         description.unknown.append("how the loss is reduced: neither a mean over tokens nor a sum")
     facts["loss"] = f"{_shown(path)}, {'a sum over all entries' if reduction > 1 else 'a mean over tokens'}"
     other = None
     if beta is not None:
         reference = replace(case.reference, beta=2 * case.reference.beta)
-        other = measure.routing(made, replace(case, reference=reference))
+        other = conventions.routing(made, replace(case, reference=reference))
     wider = None
     if made.sizes is None:
         wide = replace(made, sizes=(6, 5))
-        wider = measure.routing(made, measure.probe(wide))
+        wider = conventions.routing(made, conventions.probe(wide))
 
     def text(name: str) -> str:
         value = getattr(numbers, name)
@@ -262,21 +261,21 @@ def _weigh(description: Description, path: Path, beta: str | None) -> None:
             description.unknown.append(f"the gradient of the loss at the {name}: no multiple of 2(x − q)/(N·D)")
             return "nan"
         factors, left = "", value / reduction
-        if wider is not None and reduction == 1 and measure.same(getattr(wider, name), 1.5 * value, u) and value:
+        if wider is not None and reduction == 1 and conventions.same(getattr(wider, name), 1.5 * value, u) and value:
             factors, left = " * wanted.codebook.shape[1]", left / case.x.shape[1]
-        if other is not None and value and measure.same(getattr(other, name), 2 * value, u):
+        if other is not None and value and conventions.same(getattr(other, name), 2 * value, u):
             factors, left = factors + " * wanted.beta", left / case.reference.beta
         nice = float(f"{left:.4g}")
-        number = nice if measure.same(nice, left, u) else left
+        number = nice if conventions.same(nice, left, u) else left
         return factors.removeprefix(" * ") if factors and number == 1 else f"{number!r}{factors}"
 
     def of_value() -> str:
         """Return the weight of the value: a number, a multiple of β, or both where one half alone has it."""
-        if other is None or measure.same(other.value, numbers.value, u):
+        if other is None or conventions.same(other.value, numbers.value, u):
             return text("value")
         slope = (other.value - numbers.value) / case.reference.beta
         left = numbers.value - slope * case.reference.beta
-        if measure.same(1.0 + left, 1.0, u) or reduction > 1:
+        if conventions.same(1.0 + left, 1.0, u) or reduction > 1:
             return text("value")
         return f"{float(f'{left:.4g}')!r} + {float(f'{slope:.4g}')!r} * wanted.beta"
 
@@ -286,11 +285,11 @@ def _weigh(description: Description, path: Path, beta: str | None) -> None:
     facts["loss weights"] = f"codebook half {a}, encoder half {b}, value {c}"
     description.notes += list(_remarks(numbers, a, b, "codebook_gradient" in made.capabilities))
     total = (numbers.codebook or 0.0) + (numbers.encoder or 0.0)
-    if not measure.same(total, numbers.value, u):
+    if not conventions.same(total, numbers.value, u):
         arguments["loss_value"] = f"lambda wanted: {c}"
 
 
-def _remarks(numbers: measure.Routing, at_codebook: str, at_encoder: str, trained: bool) -> Iterator[str]:
+def _remarks(numbers: conventions.Routing, at_codebook: str, at_encoder: str, trained: bool) -> Iterator[str]:
     """Yield what a reader should know of weights that are declared as they were measured, and so break no law."""
     halves = f"codebook half {at_codebook}, encoder half {at_encoder}"
     at_x, at_codes = numbers.encoder or 0.0, numbers.codebook or 0.0
@@ -315,11 +314,11 @@ def _remarks(numbers: measure.Routing, at_codebook: str, at_encoder: str, traine
 
 def _conventions(description: Description, made: Implementation) -> None:
     facts, arguments = description.facts, description.arguments
-    case = measure.probe(made)
+    case = conventions.probe(made)
     if "indices" in made.capabilities:
-        name = measure.estimator(made, case)
+        name = conventions.estimator(made, case)
         facts["estimator in training"] = name
-        facts["estimator in eval"] = measure.estimator(made, case, training=False)
+        facts["estimator in eval"] = conventions.estimator(made, case, training=False)
         if facts["estimator in eval"] != name and facts["estimator in eval"] in ESTIMATORS:
             arguments["eval_estimator"] = repr(facts["estimator in eval"])
         if name in ("rotation", "none"):
@@ -327,15 +326,15 @@ def _conventions(description: Description, made: Implementation) -> None:
         elif name != "straight_through":
             description.unknown.append(f"the estimator: its Jacobian is {name}, and no law knows that")
         if "codebook_gradient" in made.capabilities and name != "none":
-            _synchronous(description, measure.sync_nu(made, case))
-        metric = measure.metric(made, case)
+            _synchronous(description, conventions.sync_nu(made, case))
+        metric = conventions.metric(made, case)
         facts["metric"] = metric or "neither Euclidean nor cosine"
         if metric == "cosine":
             arguments["metric"] = "'cosine'"
         elif metric is None:
             description.unknown.append("the metric: the chosen codes are the nearest by neither distance nor angle")
-    training, evaluating = measure.in_eval(made, case)
-    alike, zero = measure.eval_as_training(made, case), measure.no_loss(training, evaluating)
+    training, evaluating = conventions.in_eval(made, case)
+    alike, zero = conventions.eval_as_training(made, case), conventions.no_loss(training, evaluating)
     facts["eval"] = "another output or choice than in training"
     if alike:
         facts["eval"] = f"loss {evaluating.loss} (training: {training.loss})" if zero else "as training"
@@ -343,9 +342,9 @@ def _conventions(description: Description, made: Implementation) -> None:
         arguments["eval_as_training"] = "False"
     if zero:
         arguments["eval_loss"] = "'zero'"
-    changed = measure.changed_state(made, case)
+    changed = conventions.changed_state(made, case)
     facts["state changed by a forward"] = ", ".join(changed) or "none"
-    facts["state changed in eval"] = ", ".join(measure.changed_state(made, case, training=False)) or "none"
+    facts["state changed in eval"] = ", ".join(conventions.changed_state(made, case, training=False)) or "none"
     if changed:
         arguments["state_changes"] = repr(changed)
 
@@ -370,9 +369,9 @@ def _decode(description: Description) -> None:
         description.arguments["decode"] = repr(name)
         try:
             made = description.implementation()
-            case = measure.probe(made)
-            indices = np.arange(measure.TOKENS) % len(case.codes)
-            if measure.same(
+            case = conventions.probe(made)
+            indices = np.arange(conventions.TOKENS) % len(case.codes)
+            if conventions.same(
                 made.build(case.reference).decode(indices), case.codes[indices], made.precision.unit_roundoff
             ):
                 description.facts["decode"] = name
@@ -389,7 +388,7 @@ def _dtypes(description: Description) -> None:
     for dtype in ("float64", "float16", "bfloat16"):
         try:
             implementation = description.implementation(dtype)
-            case = measure.probe(implementation)
+            case = conventions.probe(implementation)
             form = implementation.build(case.reference)(case.x).form
             said.append(f"{dtype} → {form.output_dtype if form else 'unknown'}")
         except Exception as error:  # whatever a module does with a dtype that it does not take

@@ -15,11 +15,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from vq_reference.testing.adapters.codebooks import BetweenProjections, ThroughLinear
-from vq_reference.testing.adapters.codes_at_path import set_codes
-from vq_reference.testing.adapters.layout import CHANNEL, Layout
-from vq_reference.testing.adapters.places import Path, outline, paths
-from vq_reference.testing.describe.constructor import CannotDescribe
+from vq_reference.testing.adapters.torch.codebooks import BetweenProjections, ThroughLinear
+from vq_reference.testing.adapters.torch.codes_at_path import set_codes
+from vq_reference.testing.adapters.torch.layout import CHANNEL, Layout
+from vq_reference.testing.adapters.torch.places import Path, outline, paths
+from vq_reference.testing.describe.construct import CannotDescribe
 
 LAYOUTS = ("B T D", "B D T", "B D H W", "B H W D", "N D")
 # what modules call the projections before and behind the choice

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis.errors import UnsatisfiedAssumption
 
-from vq_reference.testing.adapters.implementation import Implementation
-from vq_reference.testing.law import Law
-from vq_reference.testing.strategies import NotApplicable
+from vq_reference.testing.interface.implementation import Implementation
+from vq_reference.testing.interface.subjects import NotApplicable
+from vq_reference.testing.laws.law import Law
 
 
 class Failure(NamedTuple):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from vq_reference.testing.verdict import Verdict
+from vq_reference.testing.laws.verdict import Verdict
 
 
 class _Body(NamedTuple):

@@ -1,1 +1,0 @@
-"""The runs, figures and numbers behind ``docs/why-the-loss-inflated.md``: ``python -m evidence`` makes all of them."""

@@ -1,0 +1,1 @@
+"""What makes the pages and figures of docs/ anew: for a checkout, and not in the wheel."""

@@ -1,0 +1,1 @@
+"""Adapters that come with this package, by the package that they are for."""

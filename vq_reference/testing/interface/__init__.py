@@ -1,0 +1,1 @@
+"""What an implementation under test declares, is asked and answers: NumPy alone, and nothing else of this package."""

@@ -1,0 +1,1 @@
+"""Error bounds, one formula a function, each with its derivation."""

@@ -1,0 +1,1 @@
+"""What the laws draw: layers and tokens, put where implementations go wrong."""

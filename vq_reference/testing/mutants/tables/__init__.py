@@ -1,0 +1,1 @@
+"""The faults as data, one file for each part of a layer."""
