@@ -1,8 +1,6 @@
 """Drift: what is pinned, what a record holds, and which of three things is said of a difference."""
 
 import copy
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +15,6 @@ from vq_reference.testing.interface.precision import PRECISIONS
 from vq_reference.testing.laws.expected.nearest import decided
 from vq_reference.testing.run.targets import implementation_of
 
-PAGE = Path(__file__).parents[2] / "docs" / "drift.md"
 KEY = "reference.SimVQ float32 wide rotation"
 ORACLE_KEY = "reference.oracle float64 narrow rotation"
 PINNED = [(dtype, name) for dtype in PRECISIONS for name, _ in record.cases(dtype)]
@@ -123,9 +120,9 @@ def test_the_command_writes_compares_and_fails_where_the_oracle_moved(here, tmp_
     environment = Environment.read(here)
     other = shifted(environment, ORACLE_KEY, "output", lambda values: values + 1)
     record.save(moved, other.versions, other.made)
-    done = CliRunner().invoke(app, ["drift", str(here), str(same), "--markdown"])
+    done = CliRunner().invoke(app, ["drift", str(here), str(same)])
     assert done.exit_code == 0, done.output
-    assert "The oracle is equal to the bit everywhere." in done.output
+    assert "moved" not in done.output
     done = CliRunner().invoke(app, ["drift", str(here), str(moved)])
     assert done.exit_code == 1
     assert ORACLE_KEY in done.output + done.stderr
@@ -140,10 +137,3 @@ def test_what_cannot_be_compared_is_named(here, tmp_path, content):
     assert done.exit_code == 2
     assert "other.json" in "".join((done.output + done.stderr).split())
     assert CliRunner().invoke(app, ["drift", str(here)]).exit_code == 2
-
-
-def test_the_page_is_about_seven_torches_and_the_oracle_moved_in_none():
-    text = PAGE.read_text(encoding="utf-8")
-    torches = re.findall(r"^\| [^|]+ \| (2\.\d+)\.", text, re.MULTILINE)
-    assert len(set(torches)) >= 7
-    assert re.search(r"The oracle (is equal to the bit|stays within its bound) everywhere\.", text)

@@ -17,7 +17,9 @@ FOLDERS = {
     "properties": "vq_reference.properties",
     "regressions": "vq_reference.regressions",
 }
-SOURCES = sorted(path for folder in (*FOLDERS, "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(
+    path for folder in (*FOLDERS, "tests", "studies", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+)
 LONGEST = 400
 
 
@@ -86,6 +88,11 @@ def test_the_torch_modules_check_each_kind_of_argument_in_one_place():
         if isinstance(node, ast.Raise) and node.exc
     ]
     assert sorted(set(raised)) == sorted(raised)
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if relative(p).split("/")[0] in FOLDERS], ids=relative)
+def test_nothing_that_is_installed_imports_what_only_makes_pages(path):
+    assert not imports(path, "studies", "benchmarks")
 
 
 def test_importing_the_oracle_loads_no_torch_and_no_test_tool():

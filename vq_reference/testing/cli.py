@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import difflib
 import importlib
 import json
@@ -256,14 +255,13 @@ def drift(
         Optional[Path],  # noqa: UP045
         typer.Option("--write", metavar="FILE", help="Record this environment, named after the file."),
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/drift.md.")] = False,
 ) -> None:
     """Set the same computations in several environments side by side: equal, equal within the bound, or moved.
 
     Exit code 0: the oracle did not move. 1: it did, or could not be computed. 2: there is nothing to compare.
     """
     # by name, and not at the top: it imports torch
-    page = importlib.import_module("vq_reference.testing.experiments.drift.table")
+    tables = importlib.import_module("vq_reference.testing.experiments.drift.table")
     if written:
         importlib.import_module("vq_reference.testing.experiments.drift.record").write(written)
         if not files:
@@ -271,21 +269,18 @@ def drift(
     if len(files or []) < 2:
         raise _stop("drift compares two or more files that `vq-check drift --write FILE` wrote")
     try:
-        environments = [page.Environment.read(path) for path in files or []]
+        environments = [tables.Environment.read(path) for path in files or []]
     except (OSError, ValueError) as error:
         raise _stop(error) from error
-    found = page.changes(environments)
-    if markdown:
-        typer.echo(page.markdown(environments, datetime.date.today()), nl=False)
-    else:
-        heading, *rows = page.table(environments, found)
-        shown = Table(*heading, box=SIMPLE_HEAD)
-        for row in rows:
-            shown.add_row(*row)
-        console.print(shown)
-    for key in page.oracle_moved(found):
+    found = tables.changes(environments)
+    heading, *rows = tables.table(environments, found)
+    shown = Table(*heading, box=SIMPLE_HEAD)
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)
+    for key in tables.oracle_moved(found):
         errors.print(f"{key} moved: the oracle must not", style="bold red", markup=False)
-    if page.oracle_moved(found):
+    if tables.oracle_moved(found):
         raise typer.Exit(BROKEN)
 
 

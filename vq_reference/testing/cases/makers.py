@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vq_reference.nn.diversity import diversity
 from vq_reference.simvq import SimVQ
-from vq_reference.testing.adapters.ready import simvq as sim_vq
+from vq_reference.testing.adapters.ready import simvq
 from vq_reference.testing.adapters.ready.oracle import oracle
 from vq_reference.testing.adapters.ready.vector_quantize import build, build_stack
 from vq_reference.testing.adapters.torch.layer import Layouts, TorchLayer
@@ -40,7 +40,7 @@ def lucidrains() -> Makers:
 
 
 def _reference_sim_vq(wanted: SimVQ, dtype: str) -> Layer:
-    return sim_vq.reference_module(dtype=dtype).build(wanted)
+    return simvq.reference_module(dtype=dtype).build(wanted)
 
 
 def _reference_lasting(case: PinnedCase) -> LastingLayer:
@@ -67,7 +67,7 @@ def _with_diversity(made: LastingTorch, layer: Any) -> LastingTorch:
 
 
 def _lucidrains_sim_vq(wanted: SimVQ, dtype: str) -> Layer:
-    layer = cast(TorchLayer, sim_vq.lucidrains(dtype=dtype).build(wanted))
+    layer = cast(TorchLayer, simvq.lucidrains(dtype=dtype).build(wanted))
     # of any rank, also where the adapter knows that a release refuses it: that is what a case is to show
     return replace(layer, layouts=Layouts.of("... D", loss=()))
 

@@ -61,10 +61,10 @@ def _absolute(target: str) -> str:
 
 def _release(requirement: str) -> Release:
     try:
-        from vq_reference.testing.releases import fetch as releases
+        from vq_reference.testing.releases.fetch import ReleaseRefused, ReleaseUnavailable, fetch
     except ImportError as error:
         raise TargetUnavailable(f"--with needs {error.name}: pip install 'vq-reference[releases]'") from error
     try:
-        return releases.fetch(requirement)
-    except (releases.ReleaseUnavailable, releases.ReleaseRefused, ValueError) as error:
+        return fetch(requirement)
+    except (ReleaseUnavailable, ReleaseRefused, ValueError) as error:
         raise TargetUnavailable(f"--with {requirement}: {error}") from error
