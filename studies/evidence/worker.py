@@ -7,8 +7,8 @@ from typing import Any
 
 from vq_reference.testing.experiments.issue_177.measured import PACKAGE, Measured, implementation
 from vq_reference.testing.experiments.issue_177.static import BOTH
+from vq_reference.testing.processes.own_process import in_own_process
 from vq_reference.testing.releases.fetch import Release, fetch
-from vq_reference.testing.releases.process import in_own_process
 
 
 def ask(release: str | None, task: str, settings: Sequence[dict[str, Any]]) -> Any:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vq_reference.testing.processes.own_process import ProcessDied, Task, TookTooLong, in_own_process, in_own_processes
 from vq_reference.testing.releases.fetch import Release
-from vq_reference.testing.releases.process import Call, ProcessDied, TookTooLong, in_own_process, in_own_processes
 
 
 class NotMadeAgain(Exception):
@@ -65,8 +65,8 @@ def _written(file):
 
 
 def test_each_call_ends_by_itself_with_what_it_gave_raised_or_died_of():
-    calls = [Call(abs, (-3,)), Call(int, ("x",)), Call(os._exit, (3,)), Call(os.abort, ()), Call(sys.exit, (4,))]
-    calls += [Call(raises, (NotMadeAgain,)), Call(printed, (b"said",))]
+    calls = [Task(abs, (-3,)), Task(int, ("x",)), Task(os._exit, (3,)), Task(os.abort, ()), Task(sys.exit, (4,))]
+    calls += [Task(raises, (NotMadeAgain,)), Task(printed, (b"said",))]
     ended = dict(in_own_processes(calls, at_once=2))
     assert ended[0] == 3
     assert isinstance(ended[1], ValueError)
@@ -91,15 +91,15 @@ def test_a_release_comes_first_on_the_path_of_its_call_alone(tmp_path, monkeypat
         (tmp_path / version / "toy_release.py").write_text(f"VERSION = {version!r}\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path / "installed")
     releases = [Release("toy-release", version, tmp_path / version) for version in ("1.0", "2.0")]
-    calls = [Call(of_release, (), release) for release in (*releases, None)]
+    calls = [Task(of_release, (), release) for release in (*releases, None)]
     assert dict(in_own_processes(calls)) == {0: "1.0", 1: "2.0", 2: "installed"}
 
 
 def test_after_the_limit_and_once_nobody_asks_they_end_with_what_they_started(tmp_path):
     with pytest.raises(TookTooLong):
-        list(in_own_processes([Call(waits_with_a_child, (tmp_path / "late",))], limit=20.0))
+        list(in_own_processes([Task(waits_with_a_child, (tmp_path / "late",))], limit=20.0))
     assert all(_ends(pid) for pid in _written(tmp_path / "late"))
-    ended = in_own_processes([Call(abs, (-3,)), Call(waits_with_a_child, (tmp_path / "left",))])
+    ended = in_own_processes([Task(abs, (-3,)), Task(waits_with_a_child, (tmp_path / "left",))])
     assert next(ended) == (0, 3)
     pids = _written(tmp_path / "left")
     ended.close()
@@ -108,7 +108,7 @@ def test_after_the_limit_and_once_nobody_asks_they_end_with_what_they_started(tm
 
 def test_of_processes_that_do_not_end_in_time_it_is_said_where_they_stand():
     with pytest.raises(TookTooLong, match="in _call"):
-        list(in_own_processes([Call(time.sleep, (600,))], limit=20.0))
+        list(in_own_processes([Task(time.sleep, (600,))], limit=20.0))
 
 
 def test_they_end_with_their_caller_however_it_ends(tmp_path):
@@ -117,7 +117,7 @@ import sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
 from test_own_process import waits_with_a_child
-from vq_reference.testing.releases.process import in_own_process
+from vq_reference.testing.processes.own_process import in_own_process
 in_own_process(waits_with_a_child, Path({str(tmp_path / "pids")!r}))
 """
     caller = subprocess.Popen([sys.executable, "-c", code])
@@ -128,6 +128,6 @@ in_own_process(waits_with_a_child, Path({str(tmp_path / "pids")!r}))
 
 
 def test_an_interpreter_that_cannot_start_is_told_with_its_last_words(monkeypatch):
-    monkeypatch.setattr("vq_reference.testing.releases.process.SERVER", "raise SystemExit('no torch here')")
+    monkeypatch.setattr("vq_reference.testing.processes.own_process.SERVER", "raise SystemExit('no torch here')")
     with pytest.raises(ProcessDied, match="no torch here"):
         in_own_process(abs, -3)

@@ -12,15 +12,16 @@ ROOMS = {
     "interface": (),
     "derivatives": (),
     "releases": (),
+    "processes": ("releases",),
     "recording": ("interface",),
     "adapters": ("interface",),
-    "laws": ("interface", "recording"),
+    "laws": ("interface", "processes", "recording"),
     "describe": ("adapters", "interface", "laws"),
     "mutants": ("adapters", "interface", "laws"),
-    "cases": ("adapters", "derivatives", "interface", "laws", "mutants", "releases"),
-    "reporting": ("adapters", "cases", "interface", "laws", "recording"),
+    "cases": ("adapters", "derivatives", "interface", "laws", "mutants", "processes", "releases"),
+    "reporting": ("adapters", "cases", "interface", "laws", "processes", "recording"),
     "run": ("describe", "interface", "laws", "recording", "releases", "reporting"),
-    "experiments": ("interface", "laws", "mutants", "releases", "run"),
+    "experiments": ("interface", "laws", "mutants", "processes", "releases", "run"),
 }
 # folder of a room → the other folders of that room that it may import
 WITHIN = {

@@ -28,7 +28,7 @@ class Ended(NamedTuple):
 def alone(source, folder, release=None):
     """Write a script to a folder and run it there, warnings as errors, or on a release; return how it ended."""
     # not above: the process that runs the script imports this module too
-    from vq_reference.testing.releases.process import IMPORTED_BEFORE
+    from vq_reference.testing.processes.own_process import IMPORTED_BEFORE
 
     (folder / "reported.py").write_text(source, encoding="utf-8")
     # a module that was changed within a second, and not in length, would not be compiled anew

@@ -6,8 +6,8 @@ import pytest
 from run_script import alone
 
 from vq_reference.testing.laws.registry import laws
+from vq_reference.testing.processes.own_process import in_own_process
 from vq_reference.testing.releases.fetch import ReleaseUnavailable, fetch
-from vq_reference.testing.releases.process import in_own_process
 from vq_reference.testing.run.judge import judge
 
 # of `stateful_targets`: the target, a law, the last release that breaks it and the first that does not

@@ -11,8 +11,8 @@ from vq_reference.testing.cases.gradient_replay import Replayed
 from vq_reference.testing.cases.makers import in_numpy, reference
 from vq_reference.testing.cases.worker import on_release
 from vq_reference.testing.mutants import MUTANTS
+from vq_reference.testing.processes.own_process import ProcessDied, Task, in_own_processes
 from vq_reference.testing.releases.fetch import Release
-from vq_reference.testing.releases.process import Call, ProcessDied, in_own_processes
 
 
 def on_releases(jobs: Iterable[tuple[Release, Iterable[PinnedCase]]]) -> list[Mapping[str, list[Fault]]]:
@@ -36,7 +36,7 @@ def replayed_on_releases(
 
 
 def _answers(jobs: Iterable[tuple[Release, list[PinnedCase], Mapping[str, str] | None]]) -> list[Mapping[str, Any]]:
-    calls = [Call(on_release, job, release=job[0]) for job in jobs]
+    calls = [Task(on_release, job, release=job[0]) for job in jobs]
     answers: list[Mapping[str, Any]] = [{}] * len(calls)
     for i, answer in in_own_processes(calls, at_once=2):
         if isinstance(answer, ProcessDied):

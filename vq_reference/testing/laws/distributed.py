@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from vq_reference.arguments import Array
 from vq_reference.ema import Statistics
 from vq_reference.testing.interface.stateful import LastingLayer, Use, Wanted
+from vq_reference.testing.processes.own_process import ProcessDied, Task, TookTooLong, in_own_processes
 from vq_reference.testing.recording.trace import Again
-from vq_reference.testing.releases.process import Call, ProcessDied, TookTooLong, in_own_processes
 
 RANKS = 2
 LIMIT = 90.0  # seconds for all of it, the imports too; a law may take 120
@@ -61,7 +61,7 @@ def together(again: Callable[[], Any], trainings: Sequence[Training]) -> list[li
     found: dict[int, list[list[Held]]] = {}
     with tempfile.TemporaryDirectory(prefix="vq-ranks-") as folder:
         meet = (Path(folder) / "meet").as_uri()  # a file, since a free port need not stay free
-        calls = [Call(take_part, (meet, rank, again, list(trainings))) for rank in range(RANKS)]
+        calls = [Task(take_part, (meet, rank, again, list(trainings))) for rank in range(RANKS)]
         try:
             # a rank that has failed leaves the others waiting: they are not waited for
             with closing(in_own_processes(calls, at_once=RANKS, limit=LIMIT)) as ended:

@@ -11,7 +11,7 @@ from vq_reference.testing.experiments.issue_177.dynamic import Run
 from vq_reference.testing.experiments.issue_177.measure_one import answer
 from vq_reference.testing.experiments.issue_177.measured import Measured
 from vq_reference.testing.experiments.issue_177.static import CODEBOOK_ONLY, Row, case, expected
-from vq_reference.testing.releases.process import Call, in_own_processes
+from vq_reference.testing.processes.own_process import Task, in_own_processes
 
 ESTIMATORS = ("rotation", "straight-through")
 #: Two runs side by side on one thread each are faster here than one run on two threads.
@@ -31,7 +31,7 @@ def measure(subjects: Sequence[Measured], seeds: Sequence[int], progress: Progre
     bar = progress.add_task("measure and train", total=len(subjects))
     # The long jobs first, so that both processes have work to the end.
     order = sorted(subjects, key=lambda subject: not subject.trained)
-    calls = [Call(answer, (each, ESTIMATORS, seeds if each.trained else ()), each.release) for each in order]
+    calls = [Task(answer, (each, ESTIMATORS, seeds if each.trained else ()), each.release) for each in order]
     found: dict[str, Mapping[str, Sequence[Mapping[str, Any]]]] = {}
     for i, ended in in_own_processes(calls, at_once=PROCESSES):
         name = order[i].name

@@ -24,8 +24,8 @@ from vq_reference.testing.adapters.torch.stateful_layer import leading_of
 from vq_reference.testing.interface.stateful import Lasting, Use
 from vq_reference.testing.laws.assertions import LawBroken
 from vq_reference.testing.laws.distributed import ENDED, LIMIT, NOT_ENDED, RANKS, Held, Training
+from vq_reference.testing.processes.own_process import Task, in_own_processes
 from vq_reference.testing.recording.trace import Step, Trace
-from vq_reference.testing.releases.process import Call, in_own_processes
 from vq_reference.testing.reporting.repro.processes import IMPORTS, PROCESSES
 from vq_reference.testing.reporting.repro.replay import Replay, as_torch
 from vq_reference.testing.reporting.repro.replay_values import kind_of, selections
@@ -122,7 +122,7 @@ def _tried(*sources: str) -> list[tuple[int, str]]:
         for file, source in zip(files, sources, strict=True):
             file.write_text(source, encoding="utf-8")
         # theirs fork the process that runs them, and this one may have threads
-        ended = dict(in_own_processes([Call(run_file, (str(file),)) for file in files]))
+        ended = dict(in_own_processes([Task(run_file, (str(file),)) for file in files]))
     return [(HOLDS, str(each)) if isinstance(each, BaseException) else each for _, each in sorted(ended.items())]
 
 

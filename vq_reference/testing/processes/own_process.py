@@ -55,7 +55,7 @@ class TookTooLong(Exception):
 
 
 @dataclass(frozen=True)
-class Call:
+class Task:
     """What is called in a process.
 
     function: at the top of a module that can be imported there; it, its arguments and its answer are pickled.
@@ -68,14 +68,14 @@ class Call:
 
 
 def in_own_process(function: Callable[..., Answer], *arguments: object, release: Release | None = None) -> Answer:
-    """Return ``function(*arguments)``, called in a new process; release: as of a `Call`.
+    """Return ``function(*arguments)``, called in a new process; release: as of a `Task`.
 
     Raises whatever the function raises, and ProcessDied where the interpreter ended in the middle.
 
     >>> in_own_process(abs, -3)
     3
     """
-    ((_, answer),) = in_own_processes([Call(function, arguments, release)])
+    ((_, answer),) = in_own_processes([Task(function, arguments, release)])
     if isinstance(answer, BaseException):
         raise answer
     result: Answer = answer
@@ -83,7 +83,7 @@ def in_own_process(function: Callable[..., Answer], *arguments: object, release:
 
 
 def in_own_processes(
-    calls: Sequence[Call], at_once: int = 1, limit: float = math.inf
+    calls: Sequence[Task], at_once: int = 1, limit: float = math.inf
 ) -> Generator[tuple[int, Any], None, None]:
     """Yield, as each call ends, its place among `calls`, and what it returned or what it raised, as an exception.
 
@@ -119,7 +119,7 @@ def in_own_processes(
 
 
 def _ended(
-    calls: Sequence[Call], folder: Path, server: subprocess.Popen[bytes], until: float
+    calls: Sequence[Task], folder: Path, server: subprocess.Popen[bytes], until: float
 ) -> Iterator[tuple[int, Any]]:
     left = list(range(len(calls)))
     while left:
