@@ -33,6 +33,7 @@ CAPABILITIES = {
     "transform": "a trained linear transform of frozen codes",
     "mlp": "a transform of several layers",
     "decode": "a decode from indices to outputs",
+    "layer_decode": "a decode of layers with heads or projections",
     "state": "parameters and buffers that can be read",
     "step": "trained codes that can be changed between two calls, as an optimizer does",
     "form": "shapes and dtypes of what it returns",
@@ -47,11 +48,12 @@ CAPABILITIES = {
 FOLLOWING = {
     "estimator": "any estimator",
     "any_loss": "a commitment loss",
+    "any_decode": "a decode from indices to outputs",
     "trains_input": "an estimator that trains the input",
     "trained_codes": "codes, or a transform of them, that a gradient trains",
     "euclidean": "a choice by Euclidean distance",
     "padding": "a mask over padding, or lengths",
-    "kept": "layers that last from call to call, or a stack: average= or stack=True of torch_quantizer",
+    "kept": "layers, or a stack, whose state can be saved and copied",
     "averages": "codes that are moving averages, in such layers or stacks",
 }
 
@@ -248,6 +250,7 @@ class Implementation:
         follows = {"estimator"} if estimators else set()
         follows |= {"trains_input"} if estimators - {"estimator:none"} else set()
         follows |= {"any_loss"} if self.capabilities & {"loss", "unit_loss"} else set()
+        follows |= {"any_decode"} if self.capabilities & {"decode", "layer_decode"} else set()
         follows |= {"padding"} if self.capabilities & {"mask", "lengths"} else set()
         follows |= {"trained_codes"} if self.capabilities & {"codebook_gradient", "transform"} else set()
         follows |= {"kept"} if self.capabilities & {"lasting", "stack"} else set()

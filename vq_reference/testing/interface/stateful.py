@@ -17,7 +17,7 @@ from vq_reference.vector_quantize import VectorQuantize
 
 # What the strategies of such layers draw only where it is offered, and what laws of them may need.
 LASTING = {
-    "lasting": "layers that last from call to call",
+    "lasting": "layers whose state can be saved and copied, as torch modules have them",
     "trained": "codes that a gradient trains",
     "directional": "directional reparameterization",
     "ema": "codes that are moving averages",

@@ -52,7 +52,8 @@ def offered(package: Any, mode: str) -> set[str]:
         return set()
     taken = inspect.signature(package.VectorQuantize.forward).parameters
     absent = {"lengths"} - ({"lengths"} if "lens" in taken else set()) | {"mask"} - set(taken)
-    return AVERAGES - absent | OFFERS[mode]
+    decodes = {"layer_decode"} if hasattr(package.VectorQuantize, "get_output_from_indices") else set()
+    return AVERAGES - absent | OFFERS[mode] | decodes
 
 
 def averages(package: Any) -> Lasting:
