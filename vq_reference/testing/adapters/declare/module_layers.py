@@ -17,7 +17,7 @@ from vq_reference.testing.adapters.declare.declared_module import (
     require_its_codes,
 )
 from vq_reference.testing.adapters.declare.moving_average import require_that_it_moves
-from vq_reference.testing.adapters.torch.stateful_layer import cast_to, compiled
+from vq_reference.testing.adapters.torch.stateful_layer import COMPILES, cast_to, compiled
 from vq_reference.testing.interface.implementation import Implementation
 from vq_reference.testing.interface.stateful import Lasting
 from vq_reference.vector_quantize import VectorQuantize
@@ -33,7 +33,7 @@ def with_layers(described: Implementation, declared: Declared, module: nn.Module
     require_its_codes(declared)
     if average is not None:
         require_that_it_moves(declared.build, average, declared.codebook)
-    offered = {"lasting", "checkpoint", "compiled", *declared.casts()}
+    offered = {"lasting", "checkpoint", *(["compiled"] if COMPILES else []), *declared.casts()}
     offered |= projection_capabilities(module, (declared.project_in, declared.project_out))
     if average is not None:
         offered |= average.capabilities

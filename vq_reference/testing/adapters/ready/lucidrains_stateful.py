@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vq_reference.testing.adapters.torch.codebooks import ThroughLinear
 from vq_reference.testing.adapters.torch.stateful_layer import (
     CARRY,
+    COMPILES,
     Access,
     Given,
     LastingTorch,
@@ -53,6 +54,7 @@ def offered(package: Any, mode: str) -> set[str]:
     taken = inspect.signature(package.VectorQuantize.forward).parameters
     absent = {"lengths"} - ({"lengths"} if "lens" in taken else set()) | {"mask"} - set(taken)
     decodes = {"layer_decode"} if hasattr(package.VectorQuantize, "get_output_from_indices") else set()
+    absent |= set() if COMPILES else {"compiled"}
     return AVERAGES - absent | OFFERS[mode] | decodes
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from packaging.version import Version
 from torch import Tensor, nn
 
 from vq_reference.arguments import Array
@@ -149,8 +150,12 @@ def cast_to(layer: LastingLayer, kind: str) -> LastingLayer:
     return replace(cast(LastingTorch, layer), module=module_of(layer).to(dtype), dtype=dtype)
 
 
+# before, dynamo does not know every Python that torch runs on, nor all that layers are made of
+COMPILES = Version(torch.__version__) >= Version("2.4")
+
+
 def compiled(layer: LastingLayer) -> LastingLayer:
-    """Return the layer compiled as one graph: it shares the module's state."""
+    """Return the layer compiled: it shares the state of the module."""
     return replace(cast(LastingTorch, layer), compiled=plain.compiled(module_of(layer)))
 
 
