@@ -41,6 +41,12 @@ def assert_acts_as(implementation, subject, layer, carried):
     assert_same_state(layer.state(), carried.state())
 
 
+def require_copies(implementation, way):
+    """Raise NotApplicable for a layer that cannot be copied, as torch has none of what is under its old weight_norm."""
+    if way not in implementation.lasting.carry:
+        raise NotApplicable("its module cannot be copied: copy.deepcopy raises once it has been called")
+
+
 @law("state.loaded", level="must", source=USER, needs=KEPT, subject=kept(), steps=st.integers(0, 2))
 def test_a_loaded_state_makes_a_layer_act_as_the_saved_one(implementation, subject, steps):
     """A state_dict, taken before or after training steps, makes a fresh layer act as the one that was saved."""
@@ -74,6 +80,7 @@ def test_a_copy_acts_as_its_original(implementation, subject, way, steps):
     for _ in range(steps):
         layer(subject.x)
     way = way if way in implementation.lasting.carry else "deepcopy"  # what holds a function of its own has no pickle
+    require_copies(implementation, way)
     assert_acts_as(implementation, subject, layer, implementation.lasting.carry[way](layer, layer))
 
 
@@ -83,6 +90,7 @@ def test_a_copy_shares_nothing_with_its_original(implementation, subject, runs):
     layer = built(implementation, subject)
     if runs:
         layer(subject.x)
+    require_copies(implementation, "deepcopy")
     copy = implementation.lasting.carry["deepcopy"](layer, layer)
     before = layer.state()
     copy(subject.x, subject.begin)
@@ -158,7 +166,9 @@ def test_a_layer_converted_to_float64_computes_in_float64(implementation, subjec
     assert_within("output", reply.output, expected.output, 2 * error.output)
     assert_within("ℓ", reply.losses, expected.loss, 2 * error.loss)
     gradients = oracle.gradients(subject.x, begin.output, begin.losses[0])
-    assert_within("gradient at x", reply.reached.x, gradients.x, 2 * error.x)
+    at_x = np.zeros_like(subject.x) if reply.reached.x is None else reply.reached.x
+    if implementation.lasting.straight_through:
+        assert_within("gradient at x", at_x, gradients.x, 2 * error.x)
 
 
 SOURCE = "training in parallel on shares of the batch, as torch's DistributedDataParallel does"

@@ -1,10 +1,14 @@
 """What right code does can be declared, and then holds; what contradicts its declaration is said before any law."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import weight_norm
 
+from vq_reference.testing.adapters.declare.declared_module import Asked
 from vq_reference.testing.adapters.declare.moving_average import MovingAverage
 from vq_reference.testing.adapters.declare.torch_quantizer import torch_quantizer
 from vq_reference.testing.interface.errors import DeclarationContradicted
@@ -181,13 +185,16 @@ class FollowsTheInput(FollowsBetween):
 AVERAGE = MovingAverage("counts", "sums", "decay")
 
 
+def still(module):
+    module.moves = False
+
+
 def follows(module, **declared):
     return torch_quantizer(
         module,
         "codes",
         loss_weights=lambda wanted: (0.0, wanted.commitment_weight),
-        freeze=lambda module: setattr(module, "moves", False),
-        **{"average": AVERAGE, "mask": "mask", **declared},
+        **{"average": AVERAGE, "mask": "mask", "freeze": still, **declared},
     )
 
 
@@ -306,3 +313,73 @@ class Summed(nn.Module):
 def test_an_estimator_for_each_layer_can_be_declared(gain, expected):
     made = torch_quantizer(Summed, "codes", indices="... 1", loss_shape=(1,), stack=True, stack_gain=gain)
     assert broken(made, "stack") == expected
+
+
+class UnderWeightNorm(Projected):
+    """Its projections are convolutions under weight normalisation, as in DAC."""
+
+    def __init__(self, asked):
+        super().__init__(asked)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its successor in torch.nn.utils.parametrizations
+            self.before = weight_norm(nn.Conv1d(asked.dim, asked.codebook_dim, 1))
+            self.behind = weight_norm(nn.Conv1d(asked.codebook_dim, asked.dim, 1))
+
+    def forward(self, x):
+        """Return what lies between the projections, projected back: (B, D, T)."""
+        output, indices, loss = Plain.forward(self, self.before(x).movedim(1, -1))
+        return self.behind(output.movedim(-1, 1)), indices, loss
+
+    def decode(self, indices):
+        """Return the outputs of indices, (B, T)."""
+        return self.behind(self.codes[indices].movedim(-1, 1))
+
+
+def test_projections_under_weight_normalisation_are_placed():
+    made = projected(UnderWeightNorm, x="B D T")
+    assert "weight_norm" in made.capabilities
+    assert not broken(made, "heads", "state", "loss")
+
+
+class SummedOverWidth(Plain):
+    """Its loss is a mean over tokens of sums over the width."""
+
+    def loss(self, x, q):
+        halves = (x.detach() - q).square() + self.asked.beta * (x - q.detach()).square()
+        return self.asked.commitment_weight * halves.sum(dim=-1).mean()
+
+
+def test_weights_may_depend_on_the_width():
+    def weights(wanted):
+        width = wanted.codebook.shape[1] * wanted.commitment_weight
+        return width, width * wanted.beta
+
+    assert not broken(torch_quantizer(SummedOverWidth, "codes", loss_weights=weights), "loss", "heads")
+
+
+def test_weights_that_ask_for_what_is_not_there_are_one_error():
+    with pytest.raises(ValueError, match="loss_weights raises AttributeError"):
+        torch_quantizer(Plain, "codes", loss_weights=lambda wanted: (wanted.dim, 1.0))
+
+
+class OfSamples(Plain):
+    """A loss for each sample."""
+
+    def loss(self, x, q):
+        halves = (x.detach() - q).square() + self.asked.beta * (x - q.detach()).square()
+        return self.asked.commitment_weight * halves.mean(dim=tuple(range(1, x.ndim)))
+
+
+def test_a_loss_for_each_sample_is_one_error_with_its_remedy():
+    with pytest.raises(DeclarationContradicted, match=r"a loss of shape .*mean\(\)"):
+        torch_quantizer(OfSamples, "codes")
+    assert not broken(torch_quantizer(OfSamples, "codes", loss_at=lambda returned: returned[2].mean()), "loss")
+
+
+def test_averages_are_put_back_where_nothing_freezes_them():
+    assert not broken(follows(Follows, freeze=None), "call", "loss", "tokens", "ema")
+
+
+def test_a_large_codebook_is_looked_at_with_few_tokens():
+    made = torch_quantizer(Plain(Asked(4, 2**14, "straight_through", 0.25, 1.0)), "codes", loss_weights=(1.0, 0.25))
+    assert not broken(made, "heads.output")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Subject:
 
     wanted: Wanted
     x: Array
-    means: Callable[[VectorQuantize], VectorQuantize] = lambda layer: layer
+    means: Callable[[VectorQuantize], VectorQuantize] = field(default=lambda layer: layer, repr=False)
 
     @property
     def layer(self) -> VectorQuantize:

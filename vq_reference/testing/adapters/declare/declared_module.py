@@ -119,13 +119,19 @@ class Declared:
         return True
 
     def ways_to_carry(self) -> dict[str, Carry]:
-        """Return how a state is carried on. A module that holds a function of its own, say, has no pickle."""
-        layer = self.build(probe(self.sizes))
-        try:
-            CARRY["pickle"](layer, layer)
-        except Exception:
-            return {way: carry for way, carry in CARRY.items() if way != "pickle"}
-        return dict(CARRY)
+        """Return how a state is carried on, by what does not raise once a layer has been called.
+
+        A module that holds a function of its own has no pickle, and one under `torch.nn.utils.weight_norm` no copy.
+        """
+        wanted, found = probe(self.sizes), dict(CARRY)
+        for way in ("deepcopy", "pickle"):
+            try:
+                layer = self.build(wanted)
+                layer(wanted.layer.codes[0, :2])
+                CARRY[way](layer, layer)
+            except Exception:
+                del found[way]
+        return found
 
     def casts(self) -> set[str]:
         """Return to what a layer can be cast: what raises is lacking, as distances of 16 bits are in older torch."""
@@ -150,7 +156,7 @@ def require_its_codes(declared: Declared) -> None:
     """
     wanted = probe(declared.sizes)
     codes = wanted.layer.codes
-    x, others = codes[0] + 0.25, replace(wanted, layer=replace(wanted.layer, codes=-3 * codes))
+    x, others = codes[0, :8] + 0.25, replace(wanted, layer=replace(wanted.layer, codes=-3 * codes))
     try:
         layer, again = declared.build(wanted), declared.build(wanted)
         before = layer.codes()
@@ -166,7 +172,9 @@ def require_its_codes(declared: Declared) -> None:
         what = "codes that change nothing in the output when they are set: is it FSQ, LFQ or a random projection?"
         raise DeclarationContradicted("codebook", path, what)
     if declared.average is None and not np.array_equal(before, moved):
-        remedy = "average= where they follow their tokens, freeze= to hold them still, such as lambda m: m.eval()"
+        remedy = (
+            "average= where they follow their tokens; or freeze=, which holds them still and leaves loss and gradient"
+        )
         raise DeclarationContradicted("codebook", path, "codes that a call in training moves", remedy)
     if not (np.array_equal(first.output, second.output) and np.array_equal(first.indices, second.indices)):
         what = "two calls in training that differ by their random numbers alone"
@@ -229,6 +237,8 @@ def place_affine(module: nn.Module, path: str, affine: Layer) -> None:
             set_exactly(projection.weight, weight)
     if projection.bias is not None:
         set_exactly(projection.bias, np.zeros(shape[0]) if affine.bias is None else affine.bias)
+    if hasattr(projection, "weight_g"):  # its weight is made anew before each forward, and so not yet
+        return
     held = array_of(projection.weight).reshape(affine.weight.shape)
     if not np.array_equal(held, affine.weight):
         raise DeclarationContradicted("a projection", repr(path), "a weight that cannot be set exactly")

@@ -33,7 +33,9 @@ def with_layers(described: Implementation, declared: Declared, module: nn.Module
     require_its_codes(declared)
     if average is not None:
         require_that_it_moves(declared.build, average, declared.codebook)
-    offered = {"lasting", "checkpoint", *(["compiled"] if COMPILES else []), *declared.casts()}
+    offered = {"lasting", *(["compiled"] if COMPILES else []), *declared.casts()}
+    # what has no gradient at all has no backward in which a checkpoint would call it again
+    offered |= {"checkpoint"} if described.offers & {"trains_input", "any_loss"} else set()
     offered |= projection_capabilities(module, (declared.project_in, declared.project_out))
     if average is not None:
         offered |= average.capabilities
@@ -55,7 +57,8 @@ def with_layers(described: Implementation, declared: Declared, module: nn.Module
 
 def _meant(described: Implementation, weighed: Weights, layer: VectorQuantize) -> VectorQuantize:
     """Return what a layer is by what was declared, for the one that was asked for."""
-    asked = replace(reference_of(described.sizes), beta=layer.beta, commitment_weight=layer.commitment_weight)
+    _, size, width = layer.codes.shape
+    asked = replace(reference_of((width, size)), beta=layer.beta, commitment_weight=layer.commitment_weight)
     a, b = weighed(asked)
     halves: dict[str, Any] = {"trained": layer.trained and a > 0, "commitment_weight": a, "beta": b / a if a else 1.0}
     halves |= {} if a else {"commitment_weight": b}

@@ -171,6 +171,7 @@ def torch_quantizer(
         computed = Codes.at(plain, codebook).computed
         codebook = partial(set_through_averages, average) if computed else codebook
     weights: Weights = loss_weights if callable(loss_weights) else (lambda _: loss_weights)
+    _require_weights(weights)
     layouts = Layouts.of(x, output, indices, loss_shape)
     place, torch_dtype = torch.device(device), getattr(torch, dtype)
 
@@ -209,6 +210,7 @@ def torch_quantizer(
             layouts=layouts,
             decode_indices=None if decode is None else decoded,
             freeze=freeze,
+            put_back=average is not None and freeze is None,
             changed=lambda other: set_codes(
                 module, codebook, torch.tensor(other.codebook, dtype=torch_dtype, device=place)
             ),
@@ -299,6 +301,17 @@ def torch_quantizer(
     return with_stacks(described, make, paths, reading, loss_at, trained, stack_flow, stack_gain, torch_dtype)
 
 
+def _require_weights(weights: Weights) -> None:
+    """Raise ValueError for a function of the wanted layer that does not know what that has."""
+    try:
+        _, _ = weights(reference_of(None))
+    except Exception as error:
+        raise ValueError(
+            f"loss_weights raises {type(error).__name__}: {error}: expected (a, b), or a function of the wanted layer, "
+            "which has beta, commitment_weight and codebook, (K, D)"
+        ) from error
+
+
 def _require_its_places(layer: TorchLayer, dim: int, indices_at: Place | None, loss_at: Place | None) -> None:
     """Call a layer once, so that a wrong place is one error and not one of every law. What else it raises, laws say."""
     try:
@@ -310,6 +323,10 @@ def _require_its_places(layer: TorchLayer, dim: int, indices_at: Place | None, l
     for name, place, found in (("indices_at", indices_at, answer.indices), ("loss_at", loss_at, answer.loss)):
         if place is not None and found is None:
             raise DeclarationContradicted(name, repr(place), "None in training", "give None where there is none")
+    form = answer.form
+    if layer.layouts.loss is None and form is not None and form.loss_shape not in ((), (1,)):
+        remedy = "give loss_shape, or a function that takes the mean: loss_at=lambda returned: returned[2].mean()"
+        raise DeclarationContradicted("loss_at", repr(loss_at), f"a loss of shape {form.loss_shape}", remedy)
 
 
 def _require_arguments(module: nn.Module, padding: dict[str, str]) -> None:

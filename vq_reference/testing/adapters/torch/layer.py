@@ -69,6 +69,7 @@ class TorchLayer:
     decode_indices: indices as they lie → outputs as they lie.
     freeze: called once the mode is set, so that no forward changes the state.
     changed: what is trained, in place, to the codes of a reference of the same sizes and frozen codes.
+    put_back: whether buffers are as before once a forward has ended, for codes that follow their tokens.
     """
 
     module: nn.Module
@@ -85,6 +86,7 @@ class TorchLayer:
     decode_indices: Callable[[Tensor], Tensor] | None = None
     freeze: Callable[[Any], object] | None = None
     changed: Callable[[SimVQ], object] | None = None
+    put_back: bool = False
     _last: Any = None
 
     def __call__(self, x: Array, cotangents: Sequence[Cotangent] = (), how: Call = Call()) -> Answer:
@@ -94,9 +96,14 @@ class TorchLayer:
         if self.freeze:
             self.freeze(self.module)
         entering = self._entering(x, arranged, how)
+        before = {name: each.clone() for name, each in self.module.named_buffers()} if self.put_back else {}
         with torch.set_grad_enabled(how.gradient != "no_grad"), self._watched() as codes:
             self._last = self.call(entering)
             returned = self.read(self._last)
+        with torch.no_grad():
+            for name, each in self.module.named_buffers():
+                if name in before:
+                    each.copy_(before[name])
         gradients = tuple(self._backward(arranged, entering, codes, returned, c) for c in cotangents)
         return Answer(
             output=arranged.tokens(returned.output),

@@ -92,11 +92,11 @@ def decided(layer: VectorQuantize, x: Array, u: float, moved: Array | float = 0.
     for head in range(layer.heads):
         t, codes = heads[:, head], codes_of(layer, head)
         distances = nearest.distances(t, codes)
-        best = codes[distances.argmin(axis=1)]
-        shortest = distances.min(axis=1)
-        for code, distance in zip(codes, distances.T, strict=True):
-            rival = np.broadcast_to(code, best.shape)
-            shifted = 2 * delta[:, head] * (distance + shortest) + 2 * delta[:, head] ** 2
-            gap = distance**2 - shortest**2
-            answer &= (rival == best).all(axis=1) | (gap > bounds.excess_by_expansion(t, best, rival, u) + shifted)
+        shortest, best = distances.min(axis=1)[:, None], distances.argmin(axis=1)
+        tokens, rivals = (each.reshape(-1) for each in np.indices(distances.shape))
+        limit = bounds.excess_by_expansion(t[tokens], codes[best[tokens]], codes[rivals], u).reshape(distances.shape)
+        off_by = delta[:, head, None]
+        shifted = 2 * off_by * (distances + shortest) + 2 * off_by**2
+        alike = (codes[best][:, None] == codes).all(axis=2)
+        answer &= (alike | (distances**2 - shortest**2 > limit + shifted)).all(axis=1)
     return answer
