@@ -36,7 +36,8 @@ def with_layers(described: Implementation, declared: Declared, module: nn.Module
     offered = {"lasting", *(["compiled"] if COMPILES else []), *declared.casts()}
     # what has no gradient at all has no backward in which a checkpoint would call it again
     offered |= {"checkpoint"} if described.offers & {"trains_input", "any_loss"} else set()
-    offered |= projection_capabilities(module, (declared.project_in, declared.project_out))
+    if declared.sizes is None:  # those of an instance have its widths, and are placed as the identity
+        offered |= projection_capabilities(module, (declared.project_in, declared.project_out))
     if average is not None:
         offered |= average.capabilities
     else:
