@@ -376,8 +376,19 @@ def test_a_loss_for_each_sample_is_one_error_with_its_remedy():
     assert not broken(torch_quantizer(OfSamples, "codes", loss_at=lambda returned: returned[2].mean()), "loss")
 
 
-def test_averages_are_put_back_where_nothing_freezes_them():
+class FollowsInEval(Follows):
+    """Its codes move in eval too."""
+
+    def forward(self, x, mask=None):
+        moves, self.training = self.training, True
+        returned = super().forward(x, mask)
+        self.training = moves
+        return returned
+
+
+def test_averages_are_put_back_where_nothing_freezes_them_and_in_training_alone():
     assert not broken(follows(Follows, freeze=None), "call", "loss", "tokens", "ema")
+    assert {"call.state", "state.eval"} <= broken(follows(FollowsInEval, freeze=None), "call.state", "state.eval")
 
 
 def test_a_large_codebook_is_looked_at_with_few_tokens():

@@ -69,7 +69,7 @@ class TorchLayer:
     decode_indices: indices as they lie → outputs as they lie.
     freeze: called once the mode is set, so that no forward changes the state.
     changed: what is trained, in place, to the codes of a reference of the same sizes and frozen codes.
-    put_back: whether buffers are as before once a forward has ended, for codes that follow their tokens.
+    put_back: whether buffers are as before once a forward in training has ended, for codes that follow their tokens.
     """
 
     module: nn.Module
@@ -96,7 +96,8 @@ class TorchLayer:
         if self.freeze:
             self.freeze(self.module)
         entering = self._entering(x, arranged, how)
-        before = {name: each.clone() for name, each in self.module.named_buffers()} if self.put_back else {}
+        moves = self.put_back and how.training  # what moves in eval is a fault, and stays for the laws to see
+        before = {name: each.clone() for name, each in self.module.named_buffers()} if moves else {}
         with torch.set_grad_enabled(how.gradient != "no_grad"), self._watched() as codes:
             self._last = self.call(entering)
             returned = self.read(self._last)
