@@ -2,9 +2,13 @@
 
 import datetime
 import importlib.util
+import inspect
 
+import numpy as np
 import pytest
 
+from vq_reference.codebook import Layer
+from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.ready.lucidrains import PACKAGE
 from vq_reference.testing.describe.adapter_check import check_declarations, contradictions
 from vq_reference.testing.describe.describe import describe
@@ -72,3 +76,27 @@ def test_a_ready_adapter_breaks_what_its_package_is_known_to_break(target):
     ended = [judge(law, tested, "quick", None)[0] for law in laws().values() if not tested.lacks(law.needs)]
     not_held = {o.law for o in ended if o.verdict not in (Verdict.HELD, Verdict.NOT_APPLICABLE)}
     assert expected <= not_held <= expected | SHOULD
+
+
+# names of methods from indices to outputs, and of arguments for padding, in the packages that there are adapters for
+DECODES = {"decode", "decode_code", "from_codes", "indices_to_codes", "get_output_from_indices", "get_codebook_entry"}
+PADDING = {"mask": "mask", "lens": "lengths", "lengths": "lengths"}
+# what a mode cannot have: an image has no padding, by an assertion of its class
+WITHOUT = {"lucidrains.VectorQuantize[image]": {"mask", "lengths"}}
+
+
+def module_of(made):
+    """Return a module that the adapter makes."""
+    dim, size = made.sizes or (4, 3)
+    return made.build(SimVQ(np.ones((size, dim)), (Layer(np.eye(dim)),), "straight_through")).module
+
+
+@pytest.mark.parametrize("target", [each for each in READY if "[ranks]" not in each and each != "reference.oracle"])
+def test_a_ready_adapter_declares_what_its_class_offers(target):
+    require(READY[target].distribution)
+    made = implementation_of(target)
+    module = module_of(made)
+    taken = inspect.signature(type(module).forward).parameters
+    offered = {capability for argument, capability in PADDING.items() if argument in taken}
+    offered |= {"any_decode"} if any(hasattr(module, name) for name in DECODES) else set()
+    assert offered - WITHOUT.get(target, set()) <= made.offers

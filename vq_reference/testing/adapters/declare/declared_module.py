@@ -22,7 +22,7 @@ from vq_reference.testing.adapters.torch.reading import Reading, codes_at, codes
 from vq_reference.testing.adapters.torch.stateful_layer import CARRY, SEED, Access, LastingTorch, cast_to
 from vq_reference.testing.adapters.torch.tensors import array_of, set_exactly, turning
 from vq_reference.testing.interface.errors import DeclarationContradicted
-from vq_reference.testing.interface.stateful import Averaging, Carry, LastingLayer, Use, Wanted
+from vq_reference.testing.interface.stateful import Averaging, Carry, LastingLayer, Start, Use, Wanted
 from vq_reference.vector_quantize import VectorQuantize
 
 SIZES = 4, 3  # D and K of a layer that is made to see what it is
@@ -179,6 +179,27 @@ def require_its_codes(declared: Declared) -> None:
     if not (np.array_equal(first.output, second.output) and np.array_equal(first.indices, second.indices)):
         what = "two calls in training that differ by their random numbers alone"
         raise DeclarationContradicted("random_in_training", "False", what, "declare it where that is meant")
+
+
+def require_polarity(declared: Declared, mask: str) -> None:
+    """Call a layer under a mask of one token and one of padding, so that a mask the wrong way round is one error.
+
+    It is the wrong way round where padding has an output, or a gradient of the loss, and the token has none. Raises
+    DeclarationContradicted. What a module raises by itself is left for the laws to say.
+    """
+    wanted = probe(declared.sizes)
+    x = wanted.layer.codes[0, :2] + 0.25
+    try:
+        reply = declared.build(wanted)(x, Start(np.zeros_like(x), (1.0,)), mask=np.array([True, False]))
+    except Exception:
+        return
+    reached = None if reply.reached is None else reply.reached.x
+    for found in (reply.output, np.zeros_like(x) if reached is None else reached):
+        answers = np.any(found, axis=1)
+        if answers[1] and not answers[0]:
+            other = mask.removeprefix("~") if mask.startswith("~") else f"~{mask}"
+            what = "an answer at padding and none at tokens"
+            raise DeclarationContradicted("mask", repr(mask), what, f"give {other!r} for a mask the other way round")
 
 
 def reference_of(sizes: tuple[int, int] | None, estimator: Estimator = "straight_through") -> SimVQ:

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codegen.module_script import module_script
-from vq_reference.testing.adapters.declare.declared_module import SIZES, Asked, Declared, reference_of
+from vq_reference.testing.adapters.declare.declared_module import (
+    SIZES,
+    Asked,
+    Declared,
+    reference_of,
+    require_polarity,
+)
 from vq_reference.testing.adapters.declare.module_layers import Weights, require_of_average, with_layers
 from vq_reference.testing.adapters.declare.moving_average import MovingAverage, mark_initialised, set_through_averages
 from vq_reference.testing.adapters.declare.residual import Flow, with_stacks
@@ -27,9 +33,9 @@ from vq_reference.testing.adapters.torch.layer import Layouts, Returned, TorchLa
 from vq_reference.testing.adapters.torch.places import Place, at, outline
 from vq_reference.testing.adapters.torch.reading import evaluated, reading_of
 from vq_reference.testing.interface.errors import DeclarationContradicted
-from vq_reference.testing.interface.implementation import Implementation, two_halves
+from vq_reference.testing.interface.implementation import Call, Implementation, two_halves
 from vq_reference.testing.interface.precision import PRECISIONS
-from vq_reference.testing.interface.stateful import one_gain
+from vq_reference.testing.interface.stateful import bare, one_gain
 
 
 def torch_quantizer(
@@ -107,7 +113,8 @@ def torch_quantizer(
     sizes: (D, K) where it can have no other; found by itself for an instance with a path for its codebook.
     project_in, project_out: paths of the nn.Linear, or convolutions of kernel 1, between which the codes lie at their
     path; `make` then hands wanted.codebook_dim, the width of codes, to the module.
-    mask: the argument of forward for a mask that is True at tokens. lengths: the one for lengths of sequences.
+    mask: the argument of forward for a mask that is True at tokens; after ~ for one that is True at padding, such as
+    "~key_padding_mask". lengths: the one for lengths of sequences.
     padded_output, padded_index: what comes out of padding, and its index; None where nothing is promised of that.
     average: what is kept between calls by a module whose codes are moving averages. The path of its codebook may be
     that of an attribute that is computed, sums ÷ counts.
@@ -218,7 +225,10 @@ def torch_quantizer(
 
     known = sizes if instance is None or sizes else _sizes(instance, codebook)
     probed = build(reference_of(known, estimators[0]))
-    _require_its_places(probed, (known or SIZES)[0], indices_at, loss_at)
+    if call is None and getattr(probed.module.forward, "__func__", None) is nn.Module.forward:
+        kind = type(probed.module).__name__
+        raise ValueError(f"call is None, and {kind} has no forward: expected call=, a function of (module, x)")
+    _require_its_places(probed, (known or SIZES)[0], indices_at, loss_at, frozenset(state_changes))
     codes = probed.codes
     trained = codes.requires_grad if isinstance(codes, Tensor) else codes is not None
     there = {
@@ -290,6 +300,8 @@ def torch_quantizer(
     described = with_layers(described, declared, probed.module, trained)
     if described.lasting is None and (padding or stack or average):
         raise ValueError(f"codebook is {codebook!r}, which sets no parameter or buffer: expected a path")
+    if mask is not None:
+        require_polarity(declared, mask)
     if padding and described.lasting is not None:
         lasting = replace(described.lasting, padded_output=padded_output, padded_index=padded_index)
         described = replace(described, capabilities=described.capabilities | set(padding), lasting=lasting)
@@ -312,19 +324,29 @@ def _require_weights(weights: Weights) -> None:
         ) from error
 
 
-def _require_its_places(layer: TorchLayer, dim: int, indices_at: Place | None, loss_at: Place | None) -> None:
-    """Call a layer once, so that a wrong place is one error and not one of every law. What else it raises, laws say."""
+def _require_its_places(
+    layer: TorchLayer, dim: int, indices_at: Place | None, loss_at: Place | None, state_changes: frozenset[str]
+) -> None:
+    """Call a layer, so that a wrong place or name is one error and not one of every law. What else it raises, laws say.
+
+    In eval first: some buffers are registered by a call.
+    """
+    x = np.arange(4.0 * dim).reshape(4, dim) / 4
     try:
-        answer = layer(np.arange(4.0 * dim).reshape(4, dim) / 4)
+        _, answer = (layer(x, how=Call(training=training)) for training in (False, True))
     except DeclarationContradicted:
         raise
     except Exception:
         return
+    names = {bare(name) for name in layer.state()}
+    if unknown := sorted(state_changes - names):
+        there = f"no such parameter or buffer among {', '.join(sorted(names)) or 'none'}"
+        raise DeclarationContradicted("state_changes", repr(unknown), there)
     for name, place, found in (("indices_at", indices_at, answer.indices), ("loss_at", loss_at, answer.loss)):
         if place is not None and found is None:
             raise DeclarationContradicted(name, repr(place), "None in training", "give None where there is none")
     form = answer.form
-    if layer.layouts.loss is None and form is not None and form.loss_shape not in ((), (1,)):
+    if layer.layouts.loss is None and form is not None and np.prod(form.loss_shape) != 1:
         remedy = "give loss_shape, or a function that takes the mean: loss_at=lambda returned: returned[2].mean()"
         raise DeclarationContradicted("loss_at", repr(loss_at), f"a loss of shape {form.loss_shape}", remedy)
 
@@ -333,7 +355,7 @@ def _require_arguments(module: nn.Module, padding: dict[str, str]) -> None:
     """Raise DeclarationContradicted for a mask or lengths that forward has no argument for."""
     taken = inspect.signature(module.forward).parameters
     for name, argument in padding.items():
-        if argument not in taken:
+        if argument.removeprefix("~") not in taken:
             raise DeclarationContradicted(name, repr(argument), f"forward({', '.join(taken)})")
 
 

@@ -93,6 +93,7 @@ def vector_quantize(mode: str = "", dtype: str = "float32", device: str = "cpu")
         decode=DECODE if mode not in calls and hasattr(package.VectorQuantize, DECODE) else None,
         call=calls.get(mode),
         freeze=None if learned else _without_average,
+        **(_padding(package, package.VectorQuantize) if learned else {}),
         packages=[PACKAGE],
         dtype=dtype,
         device=device,
@@ -161,6 +162,7 @@ def residual_vq(layers: int = 1, dtype: str = "float32", device: str = "cpu") ->
         eval_loss="zero",
         decode=decode if hasattr(package.ResidualVQ, "get_output_from_indices") else None,
         freeze=freeze,
+        **_padding(package, package.ResidualVQ),
         packages=[PACKAGE],
         dtype=dtype,
         device=device,
@@ -219,6 +221,18 @@ def residual_sim_vq(dtype: str = "float32", device: str = "cpu") -> Implementati
 def _without_average(module: Any) -> None:
     """Keep the codes as they are: the average moves in training only, in every release."""
     module._codebook.eval()
+
+
+def _padding(package: Any, module_class: Any) -> dict[str, Any]:
+    """Return what `torch_quantizer` is told of masks: in older releases padding comes out as it went in.
+
+    That is up to VectorQuantize, of which the others are made.
+    """
+    taken = inspect.signature(module_class.forward).parameters
+    told: dict[str, Any] = {name: each for name, each in (("mask", "mask"), ("lengths", "lens")) if each in taken}
+    if "return_zeros_for_masked_padding" in inspect.signature(package.VectorQuantize).parameters:
+        return told
+    return {**told, "padded_output": "input", "padded_index": None}
 
 
 def _two_heads(module: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -61,6 +61,11 @@ STACKS = {
     *("stack", "stack:frozen", "stack:trained", "stack:ema", "stack:projections", "layer_dropout"),
     "quiet_without_grad",
 }
+# of a stack of a single layer
+KEPT = {
+    *("lasting", "trained", "ema", "smoothing", "initialise_from_data", "replace", "mask", "lengths", "checkpoint"),
+    *("cast:float16", "cast:bfloat16", "cast:autocast", "cast:float64"),
+}
 VERSIONS = {"vq-reference": vq_reference.__version__, "torch": torch.__version__}
 
 
@@ -99,10 +104,10 @@ def residual_quantizer() -> Implementation:
         name="reference.ResidualQuantizer",
         build=_build_stack_of_one,
         precision=PRECISIONS["float32"],
-        capabilities=frozenset(BASE - {"form"} | STACKS),
+        capabilities=frozenset(BASE - {"form"} | STACKS | KEPT),
         versions=VERSIONS,
         loss_weights=lambda reference: (reference.commitment_weight, reference.commitment_weight * reference.beta),
-        lasting=Lasting(build, CARRY, build_stack=build_stack),
+        lasting=Lasting(lambda wanted: LastingTorch(_one_layer(wanted), STACK), CARRY, cast_to, None, build_stack),
         script=module_script(_build_stack_of_one, _stack_of_one, None, (0, 1, 2), None, "decode"),
     )
 
@@ -232,9 +237,13 @@ def _build_stack_of_one(reference: SimVQ) -> TorchLayer:
 
 
 def _stack_of_one(reference: SimVQ) -> Any:
+    return _one_layer(_wanted(reference))
+
+
+def _one_layer(wanted: Wanted) -> Any:
     from vq_reference.nn import ResidualQuantizer
 
-    return ResidualQuantizer(cast(Any, [module_of(_wanted(reference))]), estimator=cast(Any, reference.estimator))
+    return ResidualQuantizer(cast(Any, [module_of(wanted)]), estimator=cast(Any, wanted.layer.estimator))
 
 
 def _wanted(reference: SimVQ) -> Wanted:

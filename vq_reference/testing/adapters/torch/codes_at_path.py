@@ -55,7 +55,12 @@ def converted(module: nn.Module, codebook: Any, dtype: torch.dtype) -> nn.Module
 def set_codes(module: nn.Module, codebook: Any, codes: Tensor) -> Any:
     """Set the codes, (K, D), and return where their gradient arrives. codebook: as in `torch_quantizer`."""
     if callable(codebook):
-        return codebook(module, codes)
+        lies = codebook(module, codes)
+        if isinstance(lies, Tensor) and lies.shape[-2:] != codes.shape:
+            there = f"a tensor of {tuple(lies.shape)}, for codes of {tuple(codes.shape)}"
+            remedy = "return one that holds the codes and nothing else, in their order; None where there is none"
+            raise DeclarationContradicted("codebook", "a function", there, remedy)
+        return lies
     target = codes_of(module, codebook)
     if target.shape[-2:] != codes.shape:
         found, wanted = tuple(target.shape), tuple(codes.shape)

@@ -81,13 +81,17 @@ def call_declared(
 ) -> Given:
     """Call a module with tokens (B, T, D) as it takes them, which lie as `axes` says: B first, T last, between them 1.
 
-    told: names of its arguments for a mask and lengths. summed: the width of tokens, if the loss is no mean.
+    told: names of its arguments for a mask, after ~ for one that is True at padding, and for lengths. summed: the width
+    of tokens, if the loss is no mean.
     """
     if freeze is not None:
         freeze(module)
     sizes = sizes_of(names, x.shape[0], x.shape[1], x.shape[2])
     order = [*names, "D"]
-    given = {} if mask is None else {told[0]: arranged(mask, [each for each in axes if each != ["D"]], names, sizes)}
+    given: Any = {}
+    if mask is not None:
+        there = arranged(mask, [each for each in axes if each != ["D"]], names, sizes)
+        given = {told[0].removeprefix("~"): ~there if told[0].startswith("~") else there}
     given = given if lengths is None else {**given, told[1]: lengths}
     lying = arranged(x, axes, order, sizes)
     returned = module(lying, **given) if call is None else call(module, lying, **given)
