@@ -53,6 +53,13 @@ def test_a_buffer_that_is_not_there_cannot_be_declared_to_change():
         torch_quantizer(Plain, "codes", state_changes=["step"])
 
 
+def test_a_codebook_of_other_sizes_is_told_from_one_that_lies_the_other_way():
+    with pytest.raises(DeclarationContradicted, match=r"\(hand wanted\.codebook_dim and wanted\.codebook_size"):
+        torch_quantizer(lambda asked: Plain(asked._replace(codebook_size=7)), "codes")
+    with pytest.raises(DeclarationContradicted, match=r"\(K, D\): leave out \.T"):
+        torch_quantizer(Plain, "codes.T")
+
+
 class Methods(Plain):
     """Has its two methods alone."""
 

@@ -90,6 +90,24 @@ def test_a_module_that_imports_another_one_that_is_missing_says_which(tmp_path, 
         implementation_of("own_importing:x")
 
 
+CONTRADICTED = """
+from vq_reference.nn import SimVQ
+from vq_reference.testing import torch_quantizer
+
+def adapter():
+    make = lambda wanted: SimVQ(wanted.dim, wanted.codebook_size)
+    return torch_quantizer(make, "frozen_codebook", state_changes=["step"])
+"""
+
+
+@pytest.mark.parametrize(("last", "name"), [("", "adapter"), ("made = adapter()", "made")])
+def test_a_declaration_that_is_contradicted_is_said_in_its_own_words(tmp_path, last, name):
+    (tmp_path / "contradicted.py").write_text(CONTRADICTED + last, encoding="utf-8")
+    target = f"{tmp_path}/contradicted.py:{name}"
+    with pytest.raises(TargetUnavailable, match=r"^target .*:\w+: state_changes is declared as \['step'\], found: no"):
+        implementation_of(target)
+
+
 def test_a_file_that_was_misspelt_is_answered_with_the_nearest(own):
     with pytest.raises(TargetUnavailable, match=r"did you mean .*own_quantizer\.py"):
         implementation_of(f"{own.with_name('own_quantiser.py')}:adapter")

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vq_reference.testing.interface.errors import DeclarationContradicted
 from vq_reference.testing.interface.implementation import Implementation
 from vq_reference.testing.recording.foreign_code import theirs
 
@@ -121,9 +122,7 @@ def implementation_of(
         raise
     except Exception as error:
         remedy = f": install {adapter.distribution}, or name a release with --with" if adapter.distribution else ""
-        raise TargetUnavailable(
-            f"target {target} cannot be imported ({type(error).__name__}: {error}){remedy}"
-        ) from error
+        raise _unavailable(target, "imported", error, remedy) from error
 
 
 def _made_again(made: Implementation, target: str, *given: str | None) -> Implementation:
@@ -149,7 +148,7 @@ def object_of(target: str, called: str | None = None) -> Any:
     except TargetUnavailable:
         raise
     except Exception as error:
-        raise TargetUnavailable(f"target {called} cannot be imported ({_said(error)})") from error
+        raise _unavailable(called, "imported", error) from error
     for step in path.split("."):
         if not hasattr(found, step):
             there = [name for name in dir(found) if not name.startswith("__")]
@@ -225,7 +224,7 @@ def described(target: str, found: Any, asked: dict[str, str]) -> Implementation:
     except TargetUnavailable:
         raise
     except Exception as error:
-        raise TargetUnavailable(f"target {target} cannot be made ({_said(error)})") from error
+        raise _unavailable(target, "made", error) from error
     if _is_module(made):
         return described(target, made, asked)
     if not isinstance(made, Implementation):
@@ -256,5 +255,8 @@ def _modules() -> tuple[type, ...]:
     return (sys.modules["torch"].nn.Module,) if "torch" in sys.modules else ()
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _unavailable(target: str, done: str, error: Exception, remedy: str = "") -> TargetUnavailable:
+    """Return the error that says why a target cannot be `done`; of a wrong declaration, what that says itself."""
+    if isinstance(error, DeclarationContradicted):
+        return TargetUnavailable(f"target {target}: {error}")
+    return TargetUnavailable(f"target {target} cannot be {done} ({type(error).__name__}: {error}){remedy}")

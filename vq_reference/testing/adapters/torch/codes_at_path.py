@@ -64,6 +64,9 @@ def set_codes(module: nn.Module, codebook: Any, codes: Tensor) -> Any:
     target = codes_of(module, codebook)
     if target.shape[-2:] != codes.shape:
         found, wanted = tuple(target.shape), tuple(codes.shape)
-        raise DeclarationContradicted("codebook", repr(codebook), f"{found}, for codes of {wanted}", "(D, K): add .T")
+        sizes = "hand wanted.codebook_dim and wanted.codebook_size to the module's constructor"
+        other = "(K, D): leave out .T" if codebook.endswith(".T") else "(D, K): add .T"
+        remedy = other if found[-2:] == wanted[::-1] else sizes
+        raise DeclarationContradicted("codebook", repr(codebook), f"{found}, for codes of {wanted}", remedy)
     set_exactly(target, array_of(codes.expand(target.shape)))
     return codes_of(module, codebook.removesuffix(".T"))
