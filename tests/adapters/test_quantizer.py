@@ -160,7 +160,7 @@ def test_a_codebook_that_is_neither_a_parameter_nor_a_buffer_is_refused_and_a_vi
 def test_a_codebook_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(DeclarationContradicted, match=r"embedding.*there are codebook \(3, 4\)"):
         torch_quantizer(Plain, "embedding")
-    with pytest.raises(DeclarationContradicted, match=r"add \.T"):
+    with pytest.raises(DeclarationContradicted, match=r"leave out \.T"):
         torch_quantizer(Plain, "codebook.T")
 
 
