@@ -60,6 +60,22 @@ def test_a_codebook_of_other_sizes_is_told_from_one_that_lies_the_other_way():
         torch_quantizer(Plain, "codes.T")
 
 
+class OutputAlone(Plain):
+    """In eval it registers a cache, and returns its output and nothing else."""
+
+    def forward(self, x):
+        output, *others = super().forward(x)
+        if self.training:
+            return output, *others
+        self.register_buffer("lengths", self.codes.detach().norm(dim=-1), persistent=False)
+        return output
+
+
+def test_eval_may_return_less_where_it_is_not_declared_as_training():
+    assert not broken(torch_quantizer(OutputAlone, "codes", eval_as_training=False), "loss", "form")
+    torch_quantizer(OutputAlone, "codes", eval_as_training=False, state_changes=["lengths"])
+
+
 class Methods(Plain):
     """Has its two methods alone."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Iterable
@@ -14,16 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vq_reference.arguments import Array
 from vq_reference.estimators import Estimator
 from vq_reference.simvq import SimVQ
 from vq_reference.testing.adapters.codegen.module_script import module_script
-from vq_reference.testing.adapters.declare.declared_module import (
-    SIZES,
-    Asked,
-    Declared,
-    reference_of,
-    require_polarity,
-)
+from vq_reference.testing.adapters.declare.declared_module import SIZES, Asked, Declared, reference_of, require_polarity
 from vq_reference.testing.adapters.declare.module_layers import Weights, require_of_average, with_layers
 from vq_reference.testing.adapters.declare.moving_average import MovingAverage, mark_initialised, set_through_averages
 from vq_reference.testing.adapters.declare.residual import Flow, with_stacks
@@ -226,9 +222,10 @@ def torch_quantizer(
     known = sizes if instance is None or sizes else _sizes(instance, codebook)
     probed = build(reference_of(known, estimators[0]))
     if call is None and getattr(probed.module.forward, "__func__", None) is nn.Module.forward:
-        kind = type(probed.module).__name__
-        raise ValueError(f"call is None, and {kind} has no forward: expected call=, a function of (module, x)")
-    _require_its_places(probed, (known or SIZES)[0], indices_at, loss_at, frozenset(state_changes))
+        raise ValueError(f"call is None, and {type(probed.module).__name__} has no forward: expected call=, a function")
+    tokens = np.arange(4.0 * (known or SIZES)[0]).reshape(4, -1) / 4
+    _require_its_places(probed, tokens, indices_at, loss_at)
+    _require_its_state(probed, tokens, frozenset(state_changes))
     codes = probed.codes
     trained = codes.requires_grad if isinstance(codes, Tensor) else codes is not None
     there = {
@@ -324,24 +321,14 @@ def _require_weights(weights: Weights) -> None:
         ) from error
 
 
-def _require_its_places(
-    layer: TorchLayer, dim: int, indices_at: Place | None, loss_at: Place | None, state_changes: frozenset[str]
-) -> None:
-    """Call a layer, so that a wrong place or name is one error and not one of every law. What else it raises, laws say.
-
-    In eval first: some buffers are registered by a call.
-    """
-    x = np.arange(4.0 * dim).reshape(4, dim) / 4
+def _require_its_places(layer: TorchLayer, x: Array, indices_at: Place | None, loss_at: Place | None) -> None:
+    """Call a layer once, so that a wrong place is one error and not one of every law. What else it raises, laws say."""
     try:
-        _, answer = (layer(x, how=Call(training=training)) for training in (False, True))
+        answer = layer(x)
     except DeclarationContradicted:
         raise
     except Exception:
         return
-    names = {bare(name) for name in layer.state()}
-    if unknown := sorted(state_changes - names):
-        there = f"no such parameter or buffer among {', '.join(sorted(names)) or 'none'}"
-        raise DeclarationContradicted("state_changes", repr(unknown), there)
     for name, place, found in (("indices_at", indices_at, answer.indices), ("loss_at", loss_at, answer.loss)):
         if place is not None and found is None:
             raise DeclarationContradicted(name, repr(place), "None in training", "give None where there is none")
@@ -349,6 +336,17 @@ def _require_its_places(
     if layer.layouts.loss is None and form is not None and np.prod(form.loss_shape) != 1:
         remedy = "give loss_shape, or a function that takes the mean: loss_at=lambda returned: returned[2].mean()"
         raise DeclarationContradicted("loss_at", repr(loss_at), f"a loss of shape {form.loss_shape}", remedy)
+
+
+def _require_its_state(layer: TorchLayer, x: Array, state_changes: frozenset[str]) -> None:
+    """Raise DeclarationContradicted for names that a layer does not have, nor has once it was called in eval."""
+    if state_changes:
+        with contextlib.suppress(Exception):  # of what a module may give there, laws judge what was declared
+            layer(x, how=Call(training=False))
+    names = {bare(name) for name in layer.state()}
+    if unknown := sorted(state_changes - names):
+        there = ", ".join(sorted(names)) or "none"
+        raise DeclarationContradicted("state_changes", repr(unknown), f"no such parameter or buffer among {there}")
 
 
 def _require_arguments(module: nn.Module, padding: dict[str, str]) -> None:
